@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Time limits of processes: SIGTERM to the tree, then SIGKILL after the grace. One thread, made
+//! when the first limit is set, sleeps until the next deadline. Whether anybody reads a process's
+//! output makes no difference here.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result};
+use crate::process::Process;
+use crate::server::THREAD_STACK_BYTES;
+use crate::sys_unsafe::SIGTERM;
+
+/// Before a kill that a fork bomb outran is tried again.
+const RETRY: Duration = Duration::from_millis(50);
+
+#[derive(Default)]
+pub struct Deadlines {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// By time, then by process.
+    queue: BTreeMap<(Instant, u64), Entry>,
+    times: BTreeMap<u64, Instant>,
+    has_thread: bool,
+}
+
+struct Entry {
+    process: Arc<Process>,
+    step: Step,
+}
+
+#[derive(Clone, Copy)]
+enum Step {
+    Terminate { grace: Duration },
+    Kill,
+}
+
+impl Deadlines {
+    /// Limits a process that is being started.
+    pub fn set(
+        self: &Arc<Self>,
+        process: &Arc<Process>,
+        timeout: Duration,
+        grace: Duration,
+    ) -> Result<()> {
+        // A time beyond what the clock can say is no limit.
+        let at = match process.started.checked_add(timeout) {
+            Some(at) => at,
+            None => return Ok(()),
+        };
+        let mut state = self.lock();
+        if !state.has_thread {
+            self.start_thread()?;
+            state.has_thread = true;
+        }
+        let entry = Entry { process: Arc::clone(process), step: Step::Terminate { grace } };
+        if state.insert(at, entry) {
+            self.changed.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Nothing is left of the process.
+    pub fn remove(&self, process: &Process) {
+        let mut state = self.lock();
+        if let Some(at) = state.times.remove(&process.id) {
+            state.queue.remove(&(at, process.id));
+        }
+    }
+
+    fn start_thread(self: &Arc<Self>) -> Result<()> {
+        let deadlines = Arc::clone(self);
+        let builder = thread::Builder::new().stack_size(THREAD_STACK_BYTES);
+        builder.spawn(move || deadlines.run()).map(drop).map_err(Error::from)
+    }
+
+    fn run(&self) {
+        loop {
+            let entry = self.wait_due();
+            let next = act(&entry);
+            if let Some((delay, step)) = next {
+                let process = entry.process;
+                // A grace beyond what the clock can say is never over.
+                if let Some(at) = Instant::now().checked_add(delay) {
+                    self.lock().insert(at, Entry { process, step });
+                }
+            }
+        }
+    }
+
+    fn wait_due(&self) -> Entry {
+        let mut state = self.lock();
+        loop {
+            let now = Instant::now();
+            let first = state.queue.keys().next().copied();
+            state = match first {
+                Some((at, id)) if at <= now => {
+                    state.times.remove(&id);
+                    if let Some(entry) = state.queue.remove(&(at, id)) {
+                        return entry;
+                    }
+                    state
+                }
+                Some((at, _)) => {
+                    let waited = self.changed.wait_timeout(state, at - now);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic ends the whole program, so a poisoned lock is never seen.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// True if this is the earliest deadline now, which the sleeping thread does not know of.
+    fn insert(&mut self, at: Instant, entry: Entry) -> bool {
+        let id = entry.process.id;
+        self.times.insert(id, at);
+        self.queue.insert((at, id), entry);
+        self.queue.keys().next() == Some(&(at, id))
+    }
+}
+
+/// Does what is due; what follows it and when.
+fn act(entry: &Entry) -> Option<(Duration, Step)> {
+    let process = &entry.process;
+    match entry.step {
+        // A command that ended in time has kept its limit; what it left in the background lives.
+        Step::Terminate { .. } if process.is_over() => None,
+        Step::Terminate { grace } => {
+            process.mark_timed_out();
+            // Who cannot be told now is killed after the grace.
+            let _ = process.signal(SIGTERM, true);
+            Some((grace, Step::Kill))
+        }
+        Step::Kill => match process.kill_tree() {
+            Ok(killed) if killed.is_clean => None,
+            _ => Some((RETRY, Step::Kill)),
+        },
+    }
+}

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `hello`: who we are and what we speak.
+
+use crate::connection::Connection;
+use crate::error::Result;
+use crate::handler::GENERATION;
+use crate::message::Record;
+
+pub fn apply(connection: &mut Connection) -> Result<()> {
+    let record = Record::done()
+        .uint("generation", GENERATION)
+        .str("version", env!("CARGO_PKG_VERSION"))
+        .uint("pid", u64::from(std::process::id()))
+        .records("features", &[]);
+    connection.send_record(record)
+}

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The agent as a library, so that tests and the frame tool use the very code that ships.
+
+#![deny(clippy::undocumented_unsafe_blocks, clippy::unwrap_used, clippy::expect_used)]
+#![deny(clippy::cast_possible_truncation, clippy::dbg_macro, clippy::print_stdout)]
+#![deny(unsafe_code)]
+
+pub mod agent;
+pub mod connection;
+pub mod deadline;
+pub mod directory;
+pub mod error;
+#[allow(unsafe_code)]
+pub mod file_unsafe;
+pub mod frame;
+pub mod handler;
+pub mod init;
+pub mod message;
+pub mod msgpack;
+pub mod output;
+pub mod path;
+pub mod process;
+pub mod server;
+pub mod session;
+#[allow(unsafe_code)]
+pub mod spawn_unsafe;
+#[allow(unsafe_code)]
+pub mod supervisor_unsafe;
+#[allow(unsafe_code)]
+pub mod sys_unsafe;
+pub mod tar;
+pub mod tree;
+pub mod users;
+pub mod walk;

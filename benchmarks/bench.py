@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every family of rows measures with: one server, its clients, the runtimes of this host, and how much to do."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from atoll import Atoll
+from benchmarks.bare import BareRuntime, Docker
+from tests.support.server import ServerProcess
+
+PROGRAMS = {"container": "crun", "gvisor": "runsc"}
+
+
+@dataclass(frozen=True)
+class Bench:
+    """`unix` and `tcp` are clients of the same server. `runtimes` holds those that this host has."""
+
+    server: ServerProcess
+    unix: Atoll
+    tcp: Atoll
+    runtimes: tuple[str, ...]
+    docker: Docker
+    quick: bool
+    say: Callable[[str], None]
+
+    def rounds(self, full: int, quick: int) -> int:
+        """How often to repeat."""
+        return quick if self.quick else full
+
+    def bare(self, runtime: str, *, threads: int = 1) -> BareRuntime:
+        """The runtime's own program, as baseline."""
+        return BareRuntime(PROGRAMS[runtime], threads=threads)
+
+
+@contextmanager
+def opened(*, quick: bool, say: Callable[[str], None]) -> Iterator[Bench]:
+    """A server and clients, stopped and closed at the end."""
+    with ExitStack() as stack:
+        server = stack.enter_context(ServerProcess())
+        unix = stack.enter_context(Atoll(api_url=f"unix://{server.socket}", api_key=server.api_key))
+        tcp = stack.enter_context(Atoll(api_url=server.url, api_key=server.api_key))
+        runtimes = tuple(name for name, program in PROGRAMS.items() if shutil.which(program))
+        yield Bench(server, unix, tcp, runtimes, Docker(), quick, say)

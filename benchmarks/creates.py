@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Making sandboxes: one cold create, many at once, and whole cycles, beside the bare runtime doing as much."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+from atoll import Sandbox
+from benchmarks.bare import FOREVER, TRUE
+from benchmarks.bench import Bench
+from benchmarks.measure import Call, Row, interleave
+from benchmarks.promises import CREATE_COLD
+
+FAMILY = "create"
+CLIENTS = 16
+
+
+def run(bench: Bench) -> Iterator[Row]:
+    """Rows of every runtime, then docker's."""
+    for runtime in bench.runtimes:
+        yield from _cold(bench, runtime)
+        yield _at_once(bench, runtime)
+        yield _cycles(bench, runtime)
+    yield _docker(bench)
+
+
+def _cold(bench: Bench, runtime: str) -> Iterator[Row]:
+    bench.say(f"cold create of {runtime}")
+    made: list[Sandbox] = []
+    started: list[str] = []
+    with bench.bare(runtime) as bare:
+        bundle = bare.bundle(FOREVER)
+        subjects: dict[str, Call] = {
+            "create": lambda: made.append(
+                bench.unix.sandboxes.create(image="host", runtime=runtime)
+            ),
+            "bare": lambda: started.append(bare.start(bundle)),
+        }
+        after: dict[str, Call] = {
+            "create": lambda: made.pop().terminate(),
+            "bare": lambda: bare.delete(started.pop()),
+        }
+        series = interleave(subjects, rounds=bench.rounds(30, 6), after=after)
+    subject, baseline, beside = series["create"], series["bare"], f"{bare.program} run"
+    yield Row(
+        FAMILY,
+        f"{runtime}, p50",
+        "ms",
+        subject.median_ms,
+        f"{beside}, p50",
+        baseline.median_ms,
+        CREATE_COLD,
+    )
+    yield Row(FAMILY, f"{runtime}, p99", "ms", subject.p99_ms, f"{beside}, p99", baseline.p99_ms)
+
+
+def _at_once(bench: Bench, runtime: str) -> Row:
+    """All of them created at the same time, and each has answered a command."""
+    count = bench.rounds(100, 16)
+    bench.say(f"{count} creates of {runtime} at once")
+    made: list[Sandbox] = []
+
+    def create() -> None:
+        sandbox = bench.unix.sandboxes.create(image="host", runtime=runtime)
+        made.append(sandbox)
+        sandbox.exec(TRUE, check=True)
+
+    with ThreadPoolExecutor(count) as threads:
+        started = time.perf_counter()
+        try:
+            for future in [threads.submit(create) for _ in range(count)]:
+                future.result()
+            took = time.perf_counter() - started
+        finally:
+            for future in [threads.submit(sandbox.terminate) for sandbox in made]:
+                future.result()
+    return Row(FAMILY, f"{runtime}, {count} at once, all answering", "s", took)
+
+
+def _cycles(bench: Bench, runtime: str) -> Row:
+    """create → exec → terminate by 16 clients, beside 16 loops of the bare runtime's `run`."""
+    bench.say(f"cycles of {runtime} with {CLIENTS} clients")
+    seconds = bench.rounds(10, 3)
+
+    def cycle() -> None:
+        with bench.unix.sandboxes.create(image="host", runtime=runtime) as sandbox:
+            sandbox.exec(TRUE, check=True)
+
+    with bench.bare(runtime, threads=CLIENTS) as bare:
+        bundle = bare.bundle(TRUE)
+        halves = [
+            (_rate(cycle, seconds / 2), _rate(lambda: bare.run(bundle), seconds / 2))
+            for _ in range(2)
+        ]
+    subject, baseline = (sum(rates) / 2 for rates in zip(*halves, strict=True))
+    name = f"{runtime}, whole cycles, {CLIENTS} clients"
+    return Row(FAMILY, name, "/s", subject, f"{bare.program} run, {CLIENTS} loops", baseline)
+
+
+def _rate(cycle: Call, seconds: float) -> float:
+    """Cycles a second of `CLIENTS` threads; what is under way at the end counts, and its time too."""
+    started = time.perf_counter()
+
+    def loop() -> int:
+        count = 0
+        while time.perf_counter() - started < seconds:
+            cycle()
+            count += 1
+        return count
+
+    with ThreadPoolExecutor(CLIENTS) as threads:
+        total = sum(future.result() for future in [threads.submit(loop) for _ in range(CLIENTS)])
+    return total / (time.perf_counter() - started)
+
+
+def _docker(bench: Bench) -> Row:
+    if bench.docker.missing:
+        return Row(FAMILY, "docker run, p50", "ms", None, note=bench.docker.missing)
+    started: list[str] = []
+    subjects: dict[str, Call] = {"docker": lambda: started.append(bench.docker.start())}
+    after: dict[str, Call] = {"docker": lambda: bench.docker.delete(started.pop())}
+    series = interleave(subjects, rounds=bench.rounds(10, 3), after=after)
+    return Row(FAMILY, "docker run, p50", "ms", series["docker"].median_ms)

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One command's round trip: SDK → HTTP → agent → process and back, beside the host's own and the runtime's `exec`."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+
+from benchmarks.bare import FOREVER, TRUE
+from benchmarks.bench import Bench
+from benchmarks.measure import Call, Promise, Row, Series, interleave
+from benchmarks.promises import EXEC_CONTAINER, EXEC_GVISOR
+
+FAMILY = "exec"
+HOST = "host subprocess.run"
+BURST = 5
+
+
+def run(bench: Bench) -> Iterator[Row]:
+    """Rows of every runtime, then docker's."""
+    for runtime in bench.runtimes:
+        yield from _runtime_rows(bench, runtime)
+    yield _docker_row(bench)
+
+
+def _runtime_rows(bench: Bench, runtime: str) -> Iterator[Row]:
+    bench.say(f"exec in {runtime}")
+    with (
+        bench.unix.sandboxes.create(image="host", runtime=runtime) as sandbox,
+        bench.bare(runtime) as bare,
+    ):
+        over_tcp = bench.tcp.sandboxes.get(sandbox.id)
+        container = bare.start(bare.bundle(FOREVER))
+        subjects: dict[str, Call] = {
+            "unix": lambda: sandbox.exec(TRUE, check=True),
+            "tcp": lambda: over_tcp.exec(TRUE, check=True),
+            "host": _host_true,
+            "bare": lambda: bare.exec(container, TRUE),
+        }
+        try:
+            series = interleave(subjects, rounds=bench.rounds(60, 8), warmup=2, burst=BURST)
+        finally:
+            bare.delete(container)
+    host, own = (HOST, series["host"]), (f"{bare.program} exec", series["bare"])
+    on_host = EXEC_CONTAINER if runtime == "container" else None
+    on_own = EXEC_GVISOR if runtime == "gvisor" else None
+    yield from _pair(f"{runtime}, unix", series["unix"], host, on_host)
+    yield from _pair(f"{runtime}, unix", series["unix"], own, on_own)
+    yield from _pair(f"{runtime}, TCP", series["tcp"], host, None)
+
+
+def _pair(
+    name: str, subject: Series, baseline: tuple[str, Series], promise: Promise | None
+) -> Iterator[Row]:
+    beside, series = baseline
+    yield Row(
+        FAMILY, f"{name}, p50", "ms", subject.median_ms, f"{beside}, p50", series.median_ms, promise
+    )
+    yield Row(FAMILY, f"{name}, p99", "ms", subject.p99_ms, f"{beside}, p99", series.p99_ms)
+
+
+def _docker_row(bench: Bench) -> Row:
+    if bench.docker.missing:
+        return Row(FAMILY, "docker exec, p50", "ms", None, note=bench.docker.missing)
+    container = bench.docker.start()
+    try:
+        subjects: dict[str, Call] = {
+            "docker": lambda: bench.docker.exec(container, TRUE),
+            "host": _host_true,
+        }
+        series = interleave(subjects, rounds=bench.rounds(50, 10))
+    finally:
+        bench.docker.delete(container)
+    return Row(
+        FAMILY, "docker exec, p50", "ms", series["docker"].median_ms, HOST, series["host"].median_ms
+    )
+
+
+def _host_true() -> None:
+    subprocess.run(TRUE, check=True)

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The client: one server, one key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+from .. import _requests, _wire
+from .._config import load_settings, mask_key
+from ..models import Health
+from ._sandboxes import AsyncSandboxes
+from ._transport import AsyncTransport
+
+
+class AsyncAtoll:
+    """A client of one server.
+
+        async with AsyncAtoll() as client:
+            async with await client.sandboxes.create("host") as sandbox:
+                result = await sandbox.exec("echo hello")
+
+    `api_url` is `http://…`, `https://…` or `unix:///path/to.sock`. What is not given comes from `ATOLL_URL` and
+    `ATOLL_API_KEY`, then from `atoll.toml` here or `~/.config/atoll/config.toml`. Where no URL is known, a private
+    server is started on this machine with the first request and ended, with its sandboxes, with the last client.
+
+    `timeout_ms` bounds the wait for an answer; commands and creating have limits of their own. `max_retries` is how
+    often a request that failed for the server's reasons is sent again, where that cannot do harm: commands never are.
+    `sandbox` takes the same in nested form (`provider`, `api_key`, `api_url`, `defaults`); `defaults` fills what a
+    `create` leaves out. `observability` is kept for later.
+
+    Raises `InvalidConfig` for what cannot be. A client may be used by many tasks at once, of one event loop.
+    """
+
+    def __init__(
+        self,
+        api_url: str | None = None,
+        api_key: str | None = None,
+        *,
+        timeout_ms: int | None = None,
+        max_retries: int | None = None,
+        sandbox: Mapping[str, Any] | None = None,
+        defaults: Mapping[str, Any] | None = None,
+        observability: Mapping[str, Any] | None = None,
+    ) -> None:
+        settings = load_settings(
+            {
+                "api_url": api_url,
+                "api_key": api_key,
+                "timeout_ms": timeout_ms,
+                "max_retries": max_retries,
+                "sandbox": sandbox,
+                "defaults": defaults,
+            }
+        )
+        self._transport = AsyncTransport(settings)
+        self._sandboxes = AsyncSandboxes(self._transport, settings.defaults)
+        self._defaults = settings.defaults
+        self.observability = observability
+
+    @property
+    def sandboxes(self) -> AsyncSandboxes:
+        """The server's sandboxes."""
+        return self._sandboxes
+
+    @property
+    def api_url(self) -> str | None:
+        """Where the server is; None as long as no private one was needed."""
+        return None if self._transport.endpoint is None else self._transport.endpoint.url
+
+    @property
+    def api_key(self) -> str:
+        """The key, masked."""
+        return mask_key(self._transport.api_key)
+
+    @property
+    def defaults(self) -> Mapping[str, Any]:
+        """What fills in a `create`, from all sources."""
+        return self._defaults
+
+    async def health(self) -> Health:
+        """What the server says of itself."""
+        return _wire.decode(Health, await self._transport.send(_requests.health()))
+
+    async def aclose(self) -> None:
+        """Closes connections, and a private server with the last client. May be repeated.
+
+        Sandboxes of any other server live on.
+        """
+        await self._transport.aclose()
+
+    async def __aenter__(self) -> AsyncAtoll:
+        return self
+
+    async def __aexit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.api_url or 'private'} key {self.api_key}>"

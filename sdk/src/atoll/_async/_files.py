@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files of one sandbox."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import BinaryIO
+
+from .. import _requests, _wire
+from .._archive import DirectoryDownloaded, Unpacker, pack
+from .._colour import CHUNK_BYTES, AsyncByteSource, async_chunks, async_run
+from .._local_files import LocalTarget, open_source
+from .._requests import PathInSandbox
+from ..errors import TooLarge
+from ..models import FileEntry, FileExists, FileList, FileWritten, Unpacked
+from ._transport import AsyncAnswer, AsyncTransport
+
+LocalPath = str | os.PathLike[str]
+MAX_LISTED = 10_000
+
+
+class AsyncFiles:
+    """Files of one sandbox, as `sandbox.files`.
+
+    Paths are text, bytes or `os.PathLike`; relative ones start at the sandbox's `workdir`. All are resolved inside the
+    sandbox. What is missing raises `FileNotFound`, what the file system refuses `FileError`.
+    """
+
+    def __init__(self, transport: AsyncTransport, sandbox_id: str, disk_mb: int) -> None:
+        self._transport = transport
+        self._id = sandbox_id
+        self._disk_bytes = disk_mb * 1024 * 1024
+
+    async def read(self, path: PathInSandbox) -> bytes:
+        """The whole content of a file. For large files see `download`."""
+        return await self._transport.send(_requests.read_file(self._id, path))
+
+    async def read_text(self, path: PathInSandbox, encoding: str = "utf-8") -> str:
+        """The whole content of a file as text, line ends untouched. Raises `UnicodeDecodeError` for other bytes."""
+        content = await self.read(path)
+        return content.decode(encoding)
+
+    async def write(
+        self,
+        path: PathInSandbox,
+        data: str | bytes | bytearray | memoryview,
+        *,
+        mode: int | str | None = None,
+    ) -> FileWritten:
+        """Makes or replaces a file, and the directories above it. Text is written as UTF-8.
+
+        Readers see the old file or the whole new one. `mode` is such as `0o755` or `"0755"`; without it a new file has
+        0644, an existing one keeps its own.
+        """
+        request = _requests.write_file(self._id, path, mode=mode, body=_to_bytes(data))
+        return _wire.decode(FileWritten, await self._transport.send(request))
+
+    async def append(
+        self, path: PathInSandbox, data: str | bytes | bytearray | memoryview
+    ) -> FileWritten:
+        """Adds to the end of a file, which is made where it is missing."""
+        request = _requests.write_file(self._id, path, append=True, body=_to_bytes(data))
+        return _wire.decode(FileWritten, await self._transport.send(request))
+
+    async def list(
+        self, path: PathInSandbox = ".", depth: int = 1, *, limit: int | None = None
+    ) -> list[FileEntry]:
+        """The entries of a directory, sorted; with `depth` 2 and more also those of its directories. Links are not
+        followed.
+
+        Without `limit`, more than 10,000 entries raise `TooLarge`; with it (at most as many), the first ones come.
+        """
+        asked = MAX_LISTED if limit is None else limit
+        request = _requests.list_files(self._id, path, depth=depth, limit=asked)
+        found = _wire.decode(FileList, await self._transport.send(request))
+        if limit is None and found.truncated:
+            raise TooLarge(
+                f"more than {MAX_LISTED} entries: list its directories one by one, or pass limit"
+            )
+        return found.data
+
+    async def stat(self, path: PathInSandbox, *, follow: bool = True) -> FileEntry:
+        """What stands at a path; with `follow=False` a link itself."""
+        request = _requests.stat_file(self._id, path, follow=follow)
+        return _wire.decode(FileEntry, await self._transport.send(request))
+
+    async def exists(self, path: PathInSandbox) -> bool:
+        """Whether anything has that path."""
+        request = _requests.file_exists(self._id, path)
+        return _wire.decode(FileExists, await self._transport.send(request)).exists
+
+    async def mkdir(
+        self,
+        path: PathInSandbox,
+        *,
+        parents: bool = False,
+        recursive: bool = False,
+        mode: int | str | None = None,
+    ) -> FileEntry:
+        """Makes a directory. With `parents` (`recursive` means the same) also those above it, and one that exists is
+        fine; without, it raises `FileError` with the reason `exists`, or `FileNotFound` for a missing parent.
+        """
+        request = _requests.make_directory(self._id, path, parents=parents or recursive, mode=mode)
+        return _wire.decode(FileEntry, await self._transport.send(request))
+
+    async def move(self, source: PathInSandbox, destination: PathInSandbox) -> FileEntry:
+        """Renames. An existing file at the destination is replaced, a directory there raises `FileError`."""
+        request = _requests.move_file(self._id, source, destination)
+        return _wire.decode(FileEntry, await self._transport.send(request))
+
+    async def copy(self, source: PathInSandbox, destination: PathInSandbox) -> FileEntry:
+        """Copies a file, or a directory with all it holds."""
+        request = _requests.copy_file(self._id, source, destination)
+        return _wire.decode(FileEntry, await self._transport.send(request))
+
+    async def remove(self, path: PathInSandbox, *, recursive: bool = False) -> None:
+        """Removes a file, a link itself, or a directory; a full one only with `recursive`."""
+        await self._transport.send(_requests.remove_file(self._id, path, recursive=recursive))
+
+    async def delete(self, path: PathInSandbox, *, recursive: bool = False) -> None:
+        """The same as `remove`."""
+        await self.remove(path, recursive=recursive)
+
+    async def chmod(
+        self, path: PathInSandbox, mode: int | str, *, recursive: bool = False
+    ) -> FileEntry:
+        """Sets permission bits, such as `0o755` or `"0755"`."""
+        request = _requests.change_mode(self._id, path, mode, recursive=recursive)
+        return _wire.decode(FileEntry, await self._transport.send(request))
+
+    async def chown(
+        self,
+        path: PathInSandbox,
+        user: str | int,
+        group: str | int | None = None,
+        *,
+        recursive: bool = False,
+    ) -> FileEntry:
+        """Sets the owner, by name or number inside the sandbox. Without `group` it is the user's own."""
+        request = _requests.change_owner(
+            self._id, path, user=user, group=group, recursive=recursive
+        )
+        return _wire.decode(FileEntry, await self._transport.send(request))
+
+    async def upload(
+        self,
+        source: LocalPath | AsyncByteSource,
+        path: PathInSandbox,
+        *,
+        mode: int | str | None = None,
+    ) -> FileWritten:
+        """Sends a local file, an open binary file, or an iterable of bytes to a file in the sandbox, of any size.
+
+        Where it fails, the file in the sandbox is as it was. For bytes at hand see `write`.
+        """
+        if isinstance(source, bytes | bytearray | memoryview):
+            raise TypeError(
+                "upload takes a local path, a binary file or an iterable; use write for bytes"
+            )
+        if isinstance(source, str | os.PathLike):
+            return await self._upload_path(source, path, mode)
+        request = _requests.write_file(self._id, path, mode=mode, replayable=False)
+        answer = await self._transport.send(request, lambda: async_chunks(source))
+        return _wire.decode(FileWritten, answer)
+
+    async def download(self, path: PathInSandbox, target: LocalPath | BinaryIO) -> int:
+        """Fetches a file of any size to a local path, or into an open binary file; says how many bytes.
+
+        A local path gets the file whole or not at all.
+        """
+        async with self._transport.open(_requests.read_file(self._id, path)) as answer:
+            if not isinstance(target, str | os.PathLike):
+                return await _copy_into(answer, target)
+            return await _copy_to_path(answer, target)
+
+    async def upload_dir(self, source: LocalPath, path: PathInSandbox) -> Unpacked:
+        """Sends a local directory's content into a directory of the sandbox, which is made where missing.
+
+        Links are sent as links; sockets, pipes and devices are left out; owners are not kept.
+        """
+
+        async def body() -> AsyncIterator[bytes]:
+            blocks = pack(source)
+            while (block := await async_run(next, blocks, None)) is not None:
+                yield block
+
+        request = _requests.unpack_directory(self._id, path)
+        return _wire.decode(Unpacked, await self._transport.send(request, body))
+
+    async def download_dir(
+        self, path: PathInSandbox, target: LocalPath, *, max_bytes: int | None = None
+    ) -> DirectoryDownloaded:
+        """Fetches a directory's content into a local directory, which is made where missing.
+
+        The sandbox is not trusted: nothing is written outside `target`, `UnsafeArchive` is raised for an attempt;
+        links that lead outside and devices are left out; setuid bits and owners are dropped. `max_bytes` bounds what
+        is written; by default it is the sandbox's disk size.
+        """
+        limit = self._disk_bytes if max_bytes is None else max_bytes
+        async with self._transport.open(_requests.pack_directory(self._id, path)) as answer:
+            unpacker = await async_run(Unpacker, target, max_bytes=limit)
+            try:
+                async with aclosing(_large_chunks(answer)) as chunks:
+                    async for chunk in chunks:
+                        await async_run(unpacker.feed, chunk)
+                return await async_run(unpacker.finish)
+            finally:
+                unpacker.close()
+
+    async def _upload_path(
+        self, source: LocalPath, path: PathInSandbox, mode: int | str | None
+    ) -> FileWritten:
+        file, size = await async_run(open_source, source)
+        with file:
+
+            async def body() -> AsyncIterator[bytes]:
+                if size is not None:
+                    file.seek(0)
+                left = CHUNK_BYTES if size is None else size
+                while left and (chunk := await async_run(file.read, min(left, CHUNK_BYTES))):
+                    left -= 0 if size is None else len(chunk)
+                    yield chunk
+
+            request = _requests.write_file(
+                self._id, path, mode=mode, size=size, replayable=size is not None
+            )
+            return _wire.decode(FileWritten, await self._transport.send(request, body))
+
+
+async def _copy_into(answer: AsyncAnswer, file: BinaryIO) -> int:
+    size = 0
+    async with aclosing(_large_chunks(answer)) as chunks:
+        async for chunk in chunks:
+            await async_run(file.write, chunk)
+            size += len(chunk)
+    return size
+
+
+async def _copy_to_path(answer: AsyncAnswer, path: LocalPath) -> int:
+    target = await async_run(LocalTarget, path)
+    try:
+        async with aclosing(_large_chunks(answer)) as chunks:
+            async for chunk in chunks:
+                await async_run(target.write, chunk)
+        await async_run(target.commit)
+    except BaseException:
+        target.abort()
+        raise
+    return target.size_bytes
+
+
+async def _large_chunks(answer: AsyncAnswer) -> AsyncGenerator[bytes, None]:
+    """The answer in chunks so large that handing each to a thread costs little."""
+    held: list[bytes] = []
+    size = 0
+    async with aclosing(answer.aiter_bytes()) as chunks:
+        async for chunk in chunks:
+            held.append(chunk)
+            size += len(chunk)
+            if size >= CHUNK_BYTES:
+                yield b"".join(held)
+                held, size = [], 0
+    if held:
+        yield b"".join(held)
+
+
+def _to_bytes(data: str | bytes | bytearray | memoryview) -> bytes:
+    if isinstance(data, str):
+        return data.encode()
+    if isinstance(data, bytes | bytearray | memoryview):
+        return bytes(data)
+    raise TypeError(f"text or bytes are written, not {type(data).__name__}")

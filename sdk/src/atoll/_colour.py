@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The few things that asynchronous and synchronous code do differently, in pairs; `tools/unasync.py` swaps them."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import time
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+)
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    aclosing,
+    closing,
+    nullcontext,
+)
+from typing import BinaryIO, ParamSpec, TypeVar
+
+CHUNK_BYTES = 1024 * 1024
+"""What is read, handed over or written at once."""
+
+Result = TypeVar("Result")
+Arguments = ParamSpec("Arguments")
+
+AsyncOnLine = Callable[[str], Awaitable[object] | object]
+"""A callback for lines; what it returns is waited for where it can be."""
+SyncOnLine = Callable[[str], object]
+AsyncByteSource = Iterable[bytes] | AsyncIterable[bytes] | BinaryIO
+SyncByteSource = Iterable[bytes] | BinaryIO
+
+
+async def async_sleep(seconds: float) -> None:
+    import anyio
+
+    await anyio.sleep(seconds)
+
+
+def sync_sleep(seconds: float) -> None:
+    time.sleep(seconds)  # noqa: TID251 - waiting out a back-off is waiting for time
+
+
+async def async_run(
+    function: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
+) -> Result:
+    """Calls what blocks (local files, starting a program) off the event loop."""
+    import anyio.to_thread
+
+    return await anyio.to_thread.run_sync(functools.partial(function, *args, **kwargs))
+
+
+def sync_run(
+    function: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
+) -> Result:
+    return function(*args, **kwargs)
+
+
+async def async_settle(returned: object) -> None:
+    """Waits for what a callback returned, if that can be waited for."""
+    if inspect.isawaitable(returned):
+        await returned
+
+
+def sync_settle(returned: object) -> None:
+    if inspect.iscoroutine(returned):
+        returned.close()
+        raise TypeError(
+            "this client is synchronous: a coroutine cannot be its callback; use AsyncAtoll"
+        )
+
+
+def async_shield(seconds: float) -> AbstractContextManager[object]:
+    """Cleaning up that must go on although its task was cancelled, for so long at most."""
+    import anyio
+
+    return anyio.move_on_after(seconds, shield=True)
+
+
+def sync_shield(seconds: float) -> AbstractContextManager[object]:
+    return nullcontext()
+
+
+def async_closing(
+    chunks: AsyncGenerator[bytes, None],
+) -> AbstractAsyncContextManager[AsyncGenerator[bytes, None]]:
+    """Ends a generator that may not have been read to its end, in the task that reads it."""
+    return aclosing(chunks)
+
+
+def sync_closing(chunks: Iterator[bytes]) -> AbstractContextManager[Iterator[bytes]]:
+    return closing(chunks)  # type: ignore[type-var] # the transport declares its generators as iterators
+
+
+async def async_chunks(source: AsyncByteSource) -> AsyncIterator[bytes]:
+    """The bytes of whatever can be uploaded. What blocks is read in a worker thread."""
+    if hasattr(source, "__aiter__"):
+        async for chunk in source:
+            yield check_chunk(chunk)
+        return
+    blocks = sync_chunks(source)
+    while (chunk := await async_run(next, blocks, None)) is not None:
+        yield chunk
+
+
+def sync_chunks(source: SyncByteSource) -> Iterator[bytes]:
+    if not hasattr(source, "read"):
+        yield from map(check_chunk, source)
+        return
+    while chunk := source.read(CHUNK_BYTES):
+        yield check_chunk(chunk)
+
+
+def check_chunk(chunk: object) -> bytes:
+    if not isinstance(chunk, bytes | bytearray | memoryview):
+        raise TypeError(
+            f"bytes are uploaded, not {type(chunk).__name__}; open files in binary mode"
+        )
+    return bytes(chunk)

@@ -1,0 +1,350 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The requests of the native API as bytes, each with when it may be sent again. No I/O."""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+from urllib.parse import quote, quote_from_bytes
+
+from . import _wire
+from .errors import InvalidRequest
+from .models import (
+    ChangeMode,
+    ChangeOwner,
+    CreateSandbox,
+    ExecRequest,
+    MakeDirectory,
+    MoveFile,
+    SandboxState,
+)
+
+Header = tuple[bytes, bytes]
+PathInSandbox = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+
+DEFAULT_COMMAND_TIMEOUT_MS = 60_000
+COMMAND_GRACE_SECONDS = 5.0
+"""From SIGTERM to SIGKILL."""
+COMMAND_MARGIN_SECONDS = 10.0
+"""For the server to answer once the command is gone."""
+CREATE_SECONDS = 300.0
+"""An image may have to come from elsewhere first."""
+HEARTBEAT_SILENCE_SECONDS = 60.0
+"""Four times as long as a streaming server may be silent."""
+PAGE_SIZE = 100
+
+FRAMES_TYPE = b"application/vnd.atoll.frames"
+_JSON: Header = (b"Accept", b"application/json")
+_JSON_BODY: Header = (b"Content-Type", b"application/json")
+_OCTETS: Header = (b"Accept", b"application/octet-stream")
+_OCTETS_BODY: Header = (b"Content-Type", b"application/octet-stream")
+_TAR: Header = (b"Accept", b"application/x-tar")
+_TAR_BODY: Header = (b"Content-Type", b"application/x-tar")
+_FRAMES: Header = (b"Accept", FRAMES_TYPE)
+
+
+class Resend(Enum):
+    """When a request may be sent again. One that never reached a server always may."""
+
+    ALWAYS = "twice has the effect of once"
+    REFUSED = "only when the server said that it had no room for it"
+    NEVER = "not once it may have arrived"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request. `wait` is how long the answer may take, where that differs from the client's own limit."""
+
+    method: bytes
+    target: str
+    headers: tuple[Header, ...] = (_JSON,)
+    body: bytes | None = None
+    resend: Resend = Resend.ALWAYS
+    wait: float | None = None
+
+
+def health() -> Request:
+    return Request(b"GET", "/v1/health")
+
+
+def create_sandbox(values: Mapping[str, Any]) -> Request:
+    return _post(
+        "/v1/sandboxes",
+        _wire.encode(CreateSandbox, values),
+        resend=Resend.REFUSED,
+        wait=CREATE_SECONDS,
+    )
+
+
+def get_sandbox(sandbox_id: str) -> Request:
+    return Request(b"GET", _sandbox(sandbox_id))
+
+
+def list_sandboxes(
+    *,
+    state: SandboxState | str | None,
+    metadata: Mapping[str, str] | None,
+    limit: int | None,
+    offset: int | None,
+) -> Request:
+    query = {
+        "state": None if state is None else str(getattr(state, "value", state)),
+        "limit": PAGE_SIZE if limit is None else limit,
+        "offset": offset,
+    }
+    query.update({f"metadata[{key}]": value for key, value in (metadata or {}).items()})
+    return Request(b"GET", _with_query("/v1/sandboxes", query))
+
+
+def terminate_sandbox(sandbox_id: str) -> Request:
+    return Request(b"DELETE", _sandbox(sandbox_id))
+
+
+def execute(sandbox_id: str, values: Mapping[str, Any], *, framed: bool) -> Request:
+    timeout_ms = values.get("timeout_ms") or DEFAULT_COMMAND_TIMEOUT_MS
+    wait = COMMAND_GRACE_SECONDS + COMMAND_MARGIN_SECONDS
+    if isinstance(timeout_ms, int):  # else the server says what is wrong with it
+        wait += timeout_ms / 1000
+    return Request(
+        b"POST",
+        _sandbox(sandbox_id) + "/execute",
+        headers=(_FRAMES if framed else _JSON, _JSON_BODY),
+        body=_wire.encode(ExecRequest, values),
+        resend=Resend.NEVER,
+        wait=min(wait, HEARTBEAT_SILENCE_SECONDS) if framed else wait,
+    )
+
+
+def exec_values(
+    command: object,
+    *,
+    cwd: str | os.PathLike[str] | None = None,
+    env: Mapping[str, str] | None = None,
+    user: str | None = None,
+    run_as: str | None = None,
+    stdin: str | bytes | None = None,
+    timeout_ms: int | None = None,
+) -> dict[str, Any]:
+    """The fields of an `ExecRequest`, those that are None being left out later."""
+    return {
+        "command": _check_command(command),
+        "cwd": None if cwd is None else os.fspath(cwd),
+        "env": env,
+        "user": user,
+        "run_as": run_as,
+        "timeout_ms": timeout_ms,
+        **_encode_stdin(stdin),
+    }
+
+
+def _check_command(command: object) -> str | list[str]:
+    # A list of one program must not be mistaken for text, nor text for a list.
+    if isinstance(command, str):
+        return command
+    if isinstance(command, Sequence) and not isinstance(command, bytes | bytearray):
+        words = [os.fspath(word) if isinstance(word, os.PathLike) else word for word in command]
+        if all(isinstance(word, str) for word in words):
+            return words
+    raise InvalidRequest(
+        f"command must be text for a shell or a sequence of text, not {command!r:.80}"
+    )
+
+
+def _encode_stdin(stdin: object) -> dict[str, str | None]:
+    if isinstance(stdin, bytes | bytearray | memoryview):
+        return {"stdin": base64.b64encode(stdin).decode(), "stdin_encoding": "base64"}
+    if stdin is None or isinstance(stdin, str):
+        return {"stdin": stdin}
+    raise InvalidRequest(f"stdin is text or bytes, not {type(stdin).__name__}")
+
+
+def read_file(sandbox_id: str, path: PathInSandbox) -> Request:
+    return Request(b"GET", _files(sandbox_id, "", path), headers=(_OCTETS,))
+
+
+def write_file(
+    sandbox_id: str,
+    path: PathInSandbox,
+    *,
+    mode: int | str | None = None,
+    append: bool = False,
+    size: int | None = None,
+    body: bytes | None = None,
+    replayable: bool = True,
+) -> Request:
+    return Request(
+        b"PUT",
+        _files(sandbox_id, "", path, mode=render_mode(mode), append=append or None),
+        headers=(_JSON, _OCTETS_BODY, *(_length(size) if body is None else ())),
+        body=body,
+        resend=Resend.ALWAYS if replayable and not append else Resend.NEVER,
+    )
+
+
+def remove_file(sandbox_id: str, path: PathInSandbox, *, recursive: bool) -> Request:
+    # Sent twice, the second answer could be "not found" for what the first removed.
+    return Request(
+        b"DELETE",
+        _files(sandbox_id, "", path, recursive=recursive or None),
+        resend=Resend.REFUSED,
+    )
+
+
+def list_files(sandbox_id: str, path: PathInSandbox, *, depth: int, limit: int | None) -> Request:
+    return Request(b"GET", _files(sandbox_id, "/list", path, depth=depth, limit=limit))
+
+
+def stat_file(sandbox_id: str, path: PathInSandbox, *, follow: bool) -> Request:
+    return Request(b"GET", _files(sandbox_id, "/stat", path, follow=follow))
+
+
+def file_exists(sandbox_id: str, path: PathInSandbox) -> Request:
+    return Request(b"GET", _files(sandbox_id, "/exists", path))
+
+
+def make_directory(
+    sandbox_id: str, path: PathInSandbox, *, parents: bool, mode: int | str | None
+) -> Request:
+    values = {
+        "path": _path_text(path),
+        "parents": parents or None,
+        "mode": render_mode(mode),
+    }
+    return _post_file(sandbox_id, "mkdir", _wire.encode(MakeDirectory, values))
+
+
+def move_file(sandbox_id: str, source: PathInSandbox, destination: PathInSandbox) -> Request:
+    return _post_file(sandbox_id, "move", _encode_move(source, destination))
+
+
+def copy_file(sandbox_id: str, source: PathInSandbox, destination: PathInSandbox) -> Request:
+    return _post_file(sandbox_id, "copy", _encode_move(source, destination))
+
+
+def change_mode(
+    sandbox_id: str, path: PathInSandbox, mode: int | str, *, recursive: bool
+) -> Request:
+    values = {
+        "path": _path_text(path),
+        "mode": render_mode(mode),
+        "recursive": recursive or None,
+    }
+    return _post_file(sandbox_id, "chmod", _wire.encode(ChangeMode, values), Resend.ALWAYS)
+
+
+def change_owner(
+    sandbox_id: str,
+    path: PathInSandbox,
+    *,
+    user: str | int,
+    group: str | int | None,
+    recursive: bool,
+) -> Request:
+    values = {
+        "path": _path_text(path),
+        "user": str(user),
+        "group": None if group is None else str(group),
+        "recursive": recursive or None,
+    }
+    return _post_file(sandbox_id, "chown", _wire.encode(ChangeOwner, values), Resend.ALWAYS)
+
+
+def pack_directory(sandbox_id: str, path: PathInSandbox) -> Request:
+    return Request(b"GET", _files(sandbox_id, "/archive", path), headers=(_TAR,))
+
+
+def unpack_directory(sandbox_id: str, path: PathInSandbox) -> Request:
+    return Request(
+        b"PUT",
+        _files(sandbox_id, "/archive", path),
+        headers=(_JSON, _TAR_BODY, *_length(None)),
+        resend=Resend.NEVER,
+    )
+
+
+def render_mode(mode: int | str | None) -> str | None:
+    """Permission bits as they travel: octal digits. Text is taken as such, a number as its value: 0o755."""
+    if mode is None or isinstance(mode, str):
+        return mode
+    if type(mode) is not int or not 0 <= mode <= 0o7777:
+        raise InvalidRequest(f'mode must be such as 0o755 or "0755", not {mode!r:.80}')
+    return f"{mode:04o}"
+
+
+def _sandbox(sandbox_id: str) -> str:
+    if type(sandbox_id) is not str or not sandbox_id:
+        raise InvalidRequest(f"a sandbox id is text such as sb_4k2m9x7q1z, not {sandbox_id!r:.80}")
+    try:
+        return "/v1/sandboxes/" + quote(sandbox_id, safe="")
+    except UnicodeEncodeError:
+        raise InvalidRequest(f"a sandbox id is text, not {sandbox_id!r:.80}") from None
+
+
+def _files(sandbox_id: str, verb: str, path: PathInSandbox, **query: Any) -> str:
+    quoted = quote_from_bytes(_path_bytes(path), safe="/")
+    return _with_query(f"{_sandbox(sandbox_id)}/files{verb}?path={quoted}", query, separator="&")
+
+
+def _with_query(target: str, query: Mapping[str, Any], separator: str = "?") -> str:
+    pairs = [
+        f"{quote(key, safe='')}={quote(_query_text(value), safe='')}"
+        for key, value in query.items()
+        if value is not None
+    ]
+    return target + separator + "&".join(pairs) if pairs else target
+
+
+def _query_text(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    try:
+        return str(value).encode().decode()
+    except UnicodeEncodeError:
+        raise InvalidRequest(f"not valid Unicode: {value!r:.80}") from None
+
+
+def _path_bytes(path: PathInSandbox) -> bytes:
+    try:
+        plain = os.fspath(path)
+    except TypeError:
+        raise InvalidRequest(f"a path is text or bytes, not {path!r:.80}") from None
+    if isinstance(plain, bytes):
+        return plain
+    # Escapes of bytes that are not UTF-8, as `os.fsdecode` makes them, become those bytes again.
+    return plain.encode("utf-8", "surrogateescape")
+
+
+def _path_text(path: PathInSandbox) -> str:
+    try:
+        return _path_bytes(path).decode()
+    except UnicodeDecodeError:
+        raise InvalidRequest(
+            f"{path!r:.200} is not UTF-8: such names can be read, written, listed and removed, "
+            "but not changed otherwise; rename it with exec"
+        ) from None
+
+
+def _encode_move(source: PathInSandbox, destination: PathInSandbox) -> bytes:
+    return _wire.encode(
+        MoveFile, {"source": _path_text(source), "destination": _path_text(destination)}
+    )
+
+
+def _post_file(sandbox_id: str, verb: str, body: bytes, resend: Resend = Resend.REFUSED) -> Request:
+    return _post(f"{_sandbox(sandbox_id)}/files/{verb}", body, resend=resend)
+
+
+def _post(target: str, body: bytes, *, resend: Resend, wait: float | None = None) -> Request:
+    return Request(
+        b"POST", target, headers=(_JSON, _JSON_BODY), body=body, resend=resend, wait=wait
+    )
+
+
+def _length(size: int | None) -> tuple[Header, ...]:
+    if size is None:
+        return ((b"Transfer-Encoding", b"chunked"),)
+    return ((b"Content-Length", b"%d" % size),)

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The options with which `run` and `create` describe a sandbox."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ._terminal import spinner
+from ._values import parse_size
+
+if TYPE_CHECKING:
+    from atoll import Atoll, Sandbox
+
+DEFAULT_IMAGE = "host"
+
+Image = Annotated[str | None, typer.Option("--image", "-i", help="Root file system; else `host`.")]
+RuntimeName = Annotated[
+    str | None, typer.Option("--runtime", "-r", help="auto, gvisor or container.")
+]
+Cpu = Annotated[int | None, typer.Option(help="CPUs: 2, 4 or 8.")]
+Memory = Annotated[str | None, typer.Option(help="Memory in MiB, or such as 4g.")]
+Disk = Annotated[str | None, typer.Option(help="Disk in MiB, or such as 10g.")]
+
+
+def create_sandbox(
+    client: Atoll,
+    *,
+    image: str | None,
+    cpu: int | None,
+    memory: str | None,
+    disk: str | None,
+    **others: Any,
+) -> Sandbox:
+    """Makes it, with a spinner where that takes long."""
+    with spinner("creating a sandbox"):
+        return client.sandboxes.create(
+            image or client.defaults.get("image") or DEFAULT_IMAGE,
+            cpu=cpu,
+            memory_mb=parse_size(memory),
+            disk_mb=parse_size(disk),
+            **others,
+        )

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What people see: messages and progress on standard error, results on standard output."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+SPINNER_AFTER_SECONDS = 0.4
+
+
+def complain(message: str) -> None:
+    """A message on standard error."""
+    sys.stderr.write(f"atoll: {message}\n")
+
+
+def show_json(value: Any) -> None:
+    """A result for programs. Escapes keep a terminal safe from what a sandbox wrote."""
+    sys.stdout.write(json.dumps(value, indent=2 if sys.stdout.isatty() else None) + "\n")
+
+
+def show(text: str) -> None:
+    """A result for people, without what could steer their terminal."""
+    sys.stdout.write(printable(text) + "\n")
+
+
+def printable(text: str) -> str:
+    """`text` with control characters, which may come from a sandbox, made visible."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+@contextlib.contextmanager
+def spinner(text: str) -> Iterator[None]:
+    """Says what is being waited for, on a terminal, once it takes long."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    status = Console(stderr=True).status(text)
+    lock = threading.Lock()
+    ended = False
+
+    def start() -> None:
+        with lock:
+            if not ended:
+                status.start()
+
+    timer = threading.Timer(SPINNER_AFTER_SECONDS, start)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        with lock:
+            ended = True
+            status.stop()

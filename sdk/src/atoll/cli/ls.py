@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`atoll ls`: which sandboxes there are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .. import _wire
+from ..models import SandboxState
+from ._session import Session
+from ._terminal import printable, show, show_json
+from ._values import parse_pairs
+
+if TYPE_CHECKING:
+    from atoll import Atoll, Sandbox
+
+LIVE = (SandboxState.CREATING, SandboxState.RUNNING, SandboxState.PAUSED, SandboxState.FAILED)
+COLUMNS = ("ID", "STATE", "IMAGE", "RUNTIME", "CPU", "MEMORY", "AGE", "METADATA")
+
+
+def ls(
+    context: typer.Context,
+    state: Annotated[
+        SandboxState | None, typer.Option("--state", "-s", help="Only those in this state.")
+    ] = None,
+    metadata: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--metadata",
+            "-m",
+            metavar="KEY=VALUE",
+            help="Only those with this label; may be repeated.",
+        ),
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", "-a", help="Terminated ones too.")] = False,
+    limit: Annotated[int | None, typer.Option(help="At most so many.", min=1)] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only ids.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="A JSON list for programs.")] = False,
+) -> None:
+    """List sandboxes, newest first; without options those that are not terminated."""
+    session: Session = context.obj
+    labels = parse_pairs("--metadata", metadata)
+    with session.connect() as client:
+        found = _find(client, state, labels, everything)[:limit]
+    if as_json:
+        show_json([_wire.to_plain(sandbox.info) for sandbox in found])
+    elif quiet:
+        for sandbox in found:
+            show(sandbox.id)
+    else:
+        _show_table(found)
+
+
+def find_live(client: Atoll, labels: dict[str, str] | None = None) -> list[Sandbox]:
+    """All that are not terminated, newest first."""
+    found = [
+        sandbox for state in LIVE for sandbox in client.sandboxes.list(state=state, metadata=labels)
+    ]
+    return sorted(found, key=lambda sandbox: sandbox.created_at, reverse=True)
+
+
+def _find(
+    client: Atoll, state: SandboxState | None, labels: dict[str, str] | None, everything: bool
+) -> list[Sandbox]:
+    if state is None and not everything:
+        return find_live(client, labels)
+    return list(client.sandboxes.list(state=state, metadata=labels))
+
+
+def _show_table(found: Iterable[Sandbox]) -> None:
+    rows = [_row(sandbox) for sandbox in found]
+    widths = [max(len(row[at]) for row in [COLUMNS, *rows]) for at in range(len(COLUMNS))]
+    for row in [COLUMNS, *rows]:
+        padded = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        show("  ".join(padded).rstrip())
+
+
+def _row(sandbox: Sandbox) -> tuple[str, ...]:
+    labels = " ".join(f"{key}={value}" for key, value in sorted(sandbox.metadata.items()))
+    cells = (
+        sandbox.id,
+        sandbox.state.value,
+        sandbox.image,
+        sandbox.runtime.value,
+        str(sandbox.resources.cpu),
+        f"{sandbox.resources.memory_mb}M",
+        _age(sandbox.created_at, datetime.now(UTC)),
+        labels,
+    )
+    return tuple(printable(cell) for cell in cells)
+
+
+def _age(created_at: str, now: datetime) -> str:
+    try:
+        seconds = int((now - datetime.fromisoformat(created_at)).total_seconds())
+    except (ValueError, TypeError):
+        return "?"
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= size:
+            return f"{seconds // size}{unit}"
+    return f"{max(0, seconds)}s"

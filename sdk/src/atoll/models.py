@@ -1,0 +1,321 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The records of the native API: what travels, once, for client and server alike.
+
+On the wire names are camelCase and absent optional fields are null; in Python they are snake_case. Limits stand in
+each field's metadata (`ge`, `le`, `max_items`, `max_length`, `description`), from which the server derives its strict
+parser and the OpenAPI document. This module does no I/O and imports nothing of Atoll.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+MAX_COMMAND_TIMEOUT_MS = 300_000
+MAX_LIFETIME_MS = 86_400_000
+
+
+class SandboxState(str, Enum):
+    """Where a sandbox is in its life."""
+
+    CREATING = "creating"
+    RUNNING = "running"
+    PAUSED = "paused"
+    FAILED = "failed"
+    TERMINATED = "terminated"
+
+
+class Runtime(str, Enum):
+    """What isolates a sandbox. `auto` takes gVisor where it is installed, else a container."""
+
+    AUTO = "auto"
+    GVISOR = "gvisor"
+    CONTAINER = "container"
+
+
+class FileType(str, Enum):
+    """What a directory entry is. `other` covers sockets, pipes and devices."""
+
+    FILE = "file"
+    DIRECTORY = "directory"
+    SYMLINK = "symlink"
+    OTHER = "other"
+
+
+def _described(text: str, **limits: Any) -> dict[str, Any]:
+    return {"description": text, **limits}
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Hard limits of one sandbox. Memory and disk are in MiB."""
+
+    cpu: int = field(default=2, metadata=_described("CPUs", one_of=(2, 4, 8)))
+    memory_mb: int = field(default=4096, metadata=_described("memory, MiB", ge=2048, le=16384))
+    disk_mb: int = field(default=10240, metadata=_described("disk, MiB", ge=5120, le=51200))
+
+
+@dataclass(frozen=True)
+class CreateSandbox:
+    """The body of `POST /v1/sandboxes`."""
+
+    image: str | None = field(
+        default=None,
+        metadata=_described("root file system to start from, e.g. `host`", max_length=512),
+    )
+    resources: Resources = field(default_factory=Resources)
+    env: dict[str, str] = field(
+        default_factory=dict, metadata=_described("seen by every command", max_items=256)
+    )
+    workdir: str = field(
+        default="/workspace",
+        metadata=_described("default directory of every command", max_length=4096),
+    )
+    timeout_ms: int = field(
+        default=300_000,
+        metadata=_described("lifetime, after which it is terminated", ge=1, le=MAX_LIFETIME_MS),
+    )
+    idle_timeout_ms: int = field(
+        default=120_000,
+        metadata=_described("kept; acts once pausing exists", ge=1, le=MAX_LIFETIME_MS),
+    )
+    metadata: dict[str, str] = field(
+        default_factory=dict,
+        metadata=_described("your labels, filterable in lists", max_items=20, max_value_length=256),
+    )
+    runtime: Runtime = field(default=Runtime.AUTO, metadata=_described("what isolates it"))
+
+
+@dataclass(frozen=True)
+class SandboxInfo:
+    """A sandbox as the API shows it. Times are ISO 8601, UTC, with a trailing `Z`."""
+
+    id: str
+    state: SandboxState
+    image: str
+    runtime: Runtime
+    isolation: str
+    resources: Resources
+    env: dict[str, str]
+    metadata: dict[str, str]
+    workdir: str
+    timeout_ms: int
+    idle_timeout_ms: int
+    created_at: str
+    started_at: str | None = None
+    paused_at: str | None = None
+    terminated_at: str | None = None
+    reason: str | None = field(
+        default=None,
+        metadata=_described("why it ended: `user`, `timeout`, `error`, `shutdown` or `lost`"),
+    )
+    detail: str | None = field(
+        default=None, metadata=_described("what went wrong, where something did")
+    )
+
+
+@dataclass(frozen=True)
+class Pagination:
+    """Where a page stands in its collection."""
+
+    total: int
+    limit: int
+    offset: int
+    has_more: bool
+
+
+@dataclass(frozen=True)
+class SandboxPage:
+    """The answer of `GET /v1/sandboxes`, newest first."""
+
+    data: list[SandboxInfo]
+    pagination: Pagination
+
+
+@dataclass(frozen=True)
+class ExecRequest:
+    """The body of `POST /v1/sandboxes/{id}/execute`."""
+
+    command: str | list[str] = field(
+        metadata=_described("text for a shell (bash where there is one), or a list that runs as is")
+    )
+    cwd: str | None = field(
+        default=None,
+        metadata=_described("directory; the sandbox's `workdir` if absent", max_length=4096),
+    )
+    env: dict[str, str] = field(
+        default_factory=dict,
+        metadata=_described("added over the sandbox's; wins on a clash", max_items=256),
+    )
+    user: str | None = field(
+        default=None, metadata=_described("name or uid; root if absent", max_length=64)
+    )
+    run_as: str | None = field(
+        default=None, metadata=_described("the same as `user`", max_length=64)
+    )
+    stdin: str | None = field(
+        default=None, metadata=_described("fed to the command, then end of file")
+    )
+    stdin_encoding: str = field(
+        default="utf-8", metadata=_described("how `stdin` is written", one_of=("utf-8", "base64"))
+    )
+    timeout_ms: int = field(
+        default=60_000,
+        metadata=_described(
+            "then SIGTERM to the whole tree, SIGKILL 5 s later", ge=1, le=MAX_COMMAND_TIMEOUT_MS
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class ExecResult:
+    """How a command ended, and what it wrote.
+
+    `exit_code` is None exactly when the timeout ended it; a command killed by signal *n* otherwise reports `128 + n`
+    with the signal's name, e.g. 137 and `SIGKILL`. Output past the server's limit a stream (10 MiB by default) keeps
+    its end and sets `truncated`. Bytes that are not UTF-8 stand as U+FFFD.
+    """
+
+    stdout: str
+    stderr: str
+    exit_code: int | None
+    signal: str | None
+    duration_ms: int
+    timed_out: bool = False
+    oom_killed: bool = field(
+        default=False, metadata=_described("the kernel killed it for the sandbox's memory limit")
+    )
+    truncated: bool = False
+
+    @property
+    def ok(self) -> bool:
+        """True exactly when the command ended by itself with status 0."""
+        return self.exit_code == 0
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One file, directory or link. `path` is absolute; a `name` that is not UTF-8 shows U+FFFD."""
+
+    name: str
+    path: str
+    type: FileType
+    is_directory: bool
+    size_bytes: int
+    mode: str = field(metadata=_described("permission bits, four octal digits such as `0755`"))
+    uid: int
+    gid: int
+    user: str | None
+    group: str | None
+    modified_at: str
+    target: str | None = field(default=None, metadata=_described("where a symlink points"))
+
+
+@dataclass(frozen=True)
+class FileList:
+    """The answer of `GET …/files/list`. `truncated` means there is more than was sent."""
+
+    data: list[FileEntry]
+    pagination: Pagination
+    truncated: bool = False
+
+
+@dataclass(frozen=True)
+class FileContent:
+    """The JSON form of reading and writing a file."""
+
+    content: str
+    encoding: str = field(
+        default="utf-8", metadata=_described("of `content`", one_of=("utf-8", "base64"))
+    )
+    path: str | None = field(default=None, metadata=_described("on reading: the file's path"))
+    mode: str | None = field(default=None, metadata=_described("octal, e.g. `0755`", max_length=5))
+
+
+@dataclass(frozen=True)
+class FileWritten:
+    """The answer to a write."""
+
+    path: str
+    size_bytes: int
+    created: bool
+
+
+@dataclass(frozen=True)
+class FileExists:
+    """The answer of `GET …/files/exists`."""
+
+    exists: bool
+
+
+@dataclass(frozen=True)
+class MakeDirectory:
+    """The body of `POST …/files/mkdir`. `recursive` is an accepted other name of `parents`."""
+
+    path: str = field(metadata=_described("where", max_length=4096))
+    parents: bool = False
+    recursive: bool = False
+    mode: str = field(default="0755", metadata=_described("octal", max_length=5))
+
+
+@dataclass(frozen=True)
+class MoveFile:
+    """The body of `POST …/files/move` and `POST …/files/copy`."""
+
+    source: str = field(metadata=_described("from", max_length=4096))
+    destination: str = field(metadata=_described("to", max_length=4096))
+
+
+@dataclass(frozen=True)
+class ChangeMode:
+    """The body of `POST …/files/chmod`."""
+
+    path: str = field(metadata=_described("what", max_length=4096))
+    mode: str = field(metadata=_described("octal", max_length=5))
+    recursive: bool = False
+
+
+@dataclass(frozen=True)
+class ChangeOwner:
+    """The body of `POST …/files/chown`."""
+
+    path: str = field(metadata=_described("what", max_length=4096))
+    user: str = field(metadata=_described("name or uid", max_length=64))
+    group: str | None = field(
+        default=None, metadata=_described("name or gid; the user's own if absent", max_length=64)
+    )
+    recursive: bool = False
+
+
+@dataclass(frozen=True)
+class Unpacked:
+    """The answer to a tar upload."""
+
+    entries: int
+
+
+@dataclass(frozen=True)
+class Health:
+    """The answer of `GET /v1/health`."""
+
+    status: str
+    version: str
+    timestamp: str
+
+
+@dataclass(frozen=True)
+class ErrorBody:
+    """What is wrong, in the member `error` of every answer that is not 2xx."""
+
+    code: str
+    message: str
+    retryable: bool
+    request_id: str
+
+
+@dataclass(frozen=True)
+class ErrorAnswer:
+    """An answer that is not 2xx."""
+
+    error: ErrorBody

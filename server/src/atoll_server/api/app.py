@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The application: routes and layers as lists, and the outermost layer, which makes every failure an answer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import secrets
+
+from starlette.routing import Router
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from atoll_server.api.auth import Authentication
+from atoll_server.api.errors import ClientGone, HttpError, RouteNotFound, render_error
+from atoll_server.api.native import OPERATIONS
+from atoll_server.api.openapi import make_document_operation
+from atoll_server.api.routing import Api, ApiSettings, make_routes, send_reply
+from atoll_server.engine.engine import Engine
+from atoll_server.engine.errors import EngineError, Internal
+from atoll_server.engine.keys import Keys
+
+logger = logging.getLogger("atoll_server.api")
+
+_JSON = (b"content-type", b"application/json; charset=utf-8")
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+
+
+def build_app(engine: Engine, settings: ApiSettings, keys: Keys) -> ASGIApp:
+    """The whole HTTP application."""
+    operations = (*OPERATIONS, make_document_operation(OPERATIONS, settings.version))
+    routes = make_routes(operations, Api(engine, settings))
+    app: ASGIApp = Router(routes, redirect_slashes=False, default=_no_such_route)
+    app = Authentication(app, keys=keys, public=[op.path for op in operations if op.scope is None])
+    return Answers(app)
+
+
+async def _no_such_route(scope: Scope, receive: Receive, send: Send) -> None:
+    raise RouteNotFound("no such path; GET /v1/openapi.json lists them all")
+
+
+class Answers:
+    """Gives every request an id and every failure an answer. The outermost layer; only HTTP passes."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        request_id = scope["atoll.request_id"] = _request_id(scope)
+        header = (b"x-request-id", request_id.encode("ascii"))
+        started = False
+
+        async def send_identified(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                message["headers"].append(header)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_identified)
+        except ClientGone:
+            logger.debug("client gone", extra={"request_id": request_id})
+        except (
+            asyncio.CancelledError
+        ):  # by the server, which is about to end and cancels nothing else
+            if not started:
+                await _refuse(Internal("the server is stopping"), request_id, send_identified)
+        except Exception as error:  # the request's top: whatever it is, it has an answer
+            _log(error, scope, request_id)
+            if started:
+                return  # the server closes the connection, so that nobody takes half an answer for a whole one
+            await _refuse(error, request_id, send_identified)
+
+
+async def _refuse(error: Exception, request_id: str, send: Send) -> None:
+    reply = render_error(error, request_id)
+    await send_reply(send, reply.status, reply.body, (_JSON, *reply.headers))
+
+
+def _request_id(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
+            return str(value, "ascii")
+    return f"req_{secrets.token_hex(8)}"
+
+
+def _log(error: Exception, scope: Scope, request_id: str) -> None:
+    fields = {"request_id": request_id, "method": scope["method"], "path": scope["path"][:200]}
+    if isinstance(error, EngineError | HttpError):
+        logger.debug("refused", extra={**fields, "code": error.code, "why": error.message[:200]})
+    else:
+        logger.error("request failed", exc_info=error, extra=fields)

@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Atoll's own API, v1: `protocol/http/README.md`."""
+
+from atoll_server.api.native import execute, files, health, sandboxes
+
+# What is asked for most comes first: paths are tried in this order.
+OPERATIONS = (
+    *execute.OPERATIONS,
+    *files.OPERATIONS,
+    *sandboxes.OPERATIONS,
+    *health.OPERATIONS,
+)
+
+__all__ = ["OPERATIONS"]

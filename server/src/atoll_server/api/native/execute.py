@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Running commands."""
+
+from __future__ import annotations
+
+from starlette.types import Receive, Scope, Send
+
+from atoll.models import ExecRequest, ExecResult
+from atoll_server.api.native.wire import parse_command, render_exit, render_result
+from atoll_server.api.routing import JSON_TYPE, LARGE_BODY_LIMIT, Answer, Call, Operation, preferred
+from atoll_server.api.streaming import FORMS, stream_command
+from atoll_server.engine.keys import Scope as KeyScope
+from atoll_server.engine.model import Command
+
+ANSWER_TYPES = (JSON_TYPE, *FORMS)
+
+
+async def execute(call: Call) -> Answer:
+    command = parse_command(await call.json(ExecRequest), call.settings)
+    wanted = preferred(call.header(b"accept"), ANSWER_TYPES)
+    if wanted in FORMS:
+        return _streamed(call, command, wanted)
+    completed = await call.unless_gone(call.engine.execute(call.sandbox_id, command))
+    return call.answer(render_result(completed))
+
+
+def _streamed(call: Call, command: Command, media_type: str) -> Answer:
+    async def answer(_: Scope, receive: Receive, send: Send) -> None:
+        await stream_command(
+            call.engine.start(call.sandbox_id, command),
+            FORMS[media_type](),
+            render_exit,
+            request_id=call.request_id,
+            receive=receive,
+            send=send,
+        )
+
+    return answer
+
+
+OPERATIONS = (
+    Operation(
+        method="POST",
+        path="/v1/sandboxes/{id}/execute",
+        name="execute",
+        summary="Run a command; the form of the answer is chosen by `Accept`",
+        handler=execute,
+        body=ExecRequest,
+        body_limit=LARGE_BODY_LIMIT,
+        answer=ExecResult,
+        answer_types=ANSWER_TYPES,
+        scope=KeyScope.EXECUTE,
+        errors=(
+            "INVALID_REQUEST",
+            "SANDBOX_NOT_FOUND",
+            "SANDBOX_NOT_RUNNING",
+            "SANDBOX_FAILED",
+            "COMMAND_NOT_STARTED",
+            "RESOURCE_EXHAUSTED",
+        ),
+    ),
+)

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Creating, showing and ending sandboxes."""
+
+from __future__ import annotations
+
+from atoll.models import CreateSandbox, SandboxInfo, SandboxPage
+from atoll_server.api.native.wire import (
+    ListQuery,
+    parse_filter,
+    parse_spec,
+    render_page,
+    render_sandbox,
+)
+from atoll_server.api.routing import Call, Operation, Reply
+from atoll_server.engine.errors import InvalidConfig
+from atoll_server.engine.keys import Scope
+
+
+async def create(call: Call) -> Reply:
+    spec = parse_spec(await call.json(CreateSandbox), call.settings)
+    sandbox = await call.unless_gone(call.engine.create(spec))
+    return call.answer(render_sandbox(sandbox), status=201)
+
+
+async def list_sandboxes(call: Call) -> Reply:
+    wanted = parse_filter(call.query(ListQuery))
+    return call.answer(render_page(call.engine.list(wanted), wanted))
+
+
+async def get(call: Call) -> Reply:
+    return call.answer(render_sandbox(call.engine.get(call.sandbox_id)))
+
+
+async def terminate(call: Call) -> Reply:
+    # To the end even if the client goes away: who asked for it meant it.
+    return call.answer(render_sandbox(await call.engine.terminate(call.sandbox_id)))
+
+
+OPERATIONS = (
+    Operation(
+        method="POST",
+        path="/v1/sandboxes",
+        name="createSandbox",
+        summary="Create a sandbox; answers once it is running",
+        handler=create,
+        body=CreateSandbox,
+        answer=SandboxInfo,
+        status=201,
+        scope=Scope.CREATE,
+        invalid=InvalidConfig,
+        errors=("INVALID_CONFIG", "RESOURCE_EXHAUSTED", "RUNTIME_UNAVAILABLE"),
+    ),
+    Operation(
+        method="GET",
+        path="/v1/sandboxes",
+        name="listSandboxes",
+        summary="Sandboxes, newest first, terminated ones too",
+        handler=list_sandboxes,
+        query=ListQuery,
+        answer=SandboxPage,
+        scope=Scope.READ,
+        errors=("INVALID_REQUEST",),
+    ),
+    Operation(
+        method="GET",
+        path="/v1/sandboxes/{id}",
+        name="getSandbox",
+        summary="One sandbox, also one that is terminated",
+        handler=get,
+        answer=SandboxInfo,
+        scope=Scope.READ,
+        errors=("SANDBOX_NOT_FOUND",),
+    ),
+    Operation(
+        method="DELETE",
+        path="/v1/sandboxes/{id}",
+        name="terminateSandbox",
+        summary="Terminate a sandbox; repeating it is harmless",
+        handler=terminate,
+        answer=SandboxInfo,
+        scope=Scope.DELETE,
+        errors=("SANDBOX_NOT_FOUND",),
+    ),
+)

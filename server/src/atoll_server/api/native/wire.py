@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Between the wire's records and the engine's: one function a noun and direction, the two next to each other."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from atoll.models import (
+    CreateSandbox,
+    ExecRequest,
+    ExecResult,
+    FileContent,
+    FileEntry,
+    FileList,
+    FileType,
+    FileWritten,
+    Pagination,
+    Resources,
+    Runtime,
+    SandboxInfo,
+    SandboxPage,
+    SandboxState,
+)
+from atoll_server.api.records import render_builtins
+from atoll_server.api.routing import ApiSettings
+from atoll_server.engine.errors import InvalidConfig, InvalidRequest
+from atoll_server.engine.model import (
+    Command,
+    Completed,
+    Entry,
+    Exit,
+    Limits,
+    Listing,
+    Page,
+    RuntimeKind,
+    Sandbox,
+    SandboxFilter,
+    SandboxSpec,
+    State,
+    Written,
+)
+
+
+@dataclass(frozen=True)
+class ListQuery:
+    """The query of `GET /v1/sandboxes`."""
+
+    state: SandboxState | None = field(
+        default=None, metadata={"description": "only sandboxes in this state"}
+    )
+    limit: int = field(default=20, metadata={"description": "at most so many", "ge": 1, "le": 100})
+    offset: int = field(
+        default=0, metadata={"description": "leave out so many", "ge": 0, "le": 2**31 - 1}
+    )
+    metadata: dict[str, str] = field(
+        default_factory=dict,
+        metadata={
+            "description": "only those with all of these labels, each as `metadata[key]=value`",
+            "max_items": 20,
+        },
+    )
+
+
+def parse_spec(body: CreateSandbox, settings: ApiSettings) -> SandboxSpec:
+    image = body.image if body.image is not None else settings.default_image
+    if image is None:
+        raise InvalidConfig(
+            "`image` is missing and this server has no default: say which, e.g. `host`"
+        )
+    if body.timeout_ms > settings.max_lifetime_ms:
+        raise InvalidConfig(
+            f"`timeoutMs` must be at most {settings.max_lifetime_ms} on this server"
+        )
+    return SandboxSpec(
+        image=image,
+        limits=Limits(
+            cpu=body.resources.cpu,
+            memory_mb=body.resources.memory_mb,
+            disk_mb=body.resources.disk_mb,
+        ),
+        env=body.env,
+        workdir=body.workdir,
+        lifetime=body.timeout_ms / 1000,
+        idle_timeout=body.idle_timeout_ms / 1000,
+        metadata=body.metadata,
+        runtime=None if body.runtime is Runtime.AUTO else RuntimeKind(body.runtime.value),
+    )
+
+
+def render_sandbox(sandbox: Sandbox) -> SandboxInfo:
+    spec = sandbox.spec
+    return SandboxInfo(
+        id=sandbox.id,
+        state=SandboxState(sandbox.state.value),
+        image=spec.image,
+        runtime=Runtime(sandbox.runtime.value),
+        isolation=sandbox.isolation,
+        resources=Resources(
+            cpu=spec.limits.cpu, memory_mb=spec.limits.memory_mb, disk_mb=spec.limits.disk_mb
+        ),
+        env=dict(spec.env),
+        metadata=dict(spec.metadata),
+        workdir=spec.workdir,
+        timeout_ms=round(spec.lifetime * 1000),
+        idle_timeout_ms=round(spec.idle_timeout * 1000),
+        created_at=_render_instant(sandbox.created_at),
+        started_at=_render_instant(sandbox.started_at) if sandbox.started_at else None,
+        paused_at=_render_instant(sandbox.paused_at) if sandbox.paused_at else None,
+        terminated_at=_render_instant(sandbox.terminated_at) if sandbox.terminated_at else None,
+        reason=sandbox.cause.value if sandbox.cause else None,
+        detail=sandbox.detail,
+    )
+
+
+def parse_filter(query: ListQuery) -> SandboxFilter:
+    return SandboxFilter(
+        state=State(query.state.value) if query.state else None,
+        metadata=query.metadata,
+        limit=query.limit,
+        offset=query.offset,
+    )
+
+
+def render_page(page: Page, wanted: SandboxFilter) -> SandboxPage:
+    return SandboxPage(
+        data=[render_sandbox(sandbox) for sandbox in page.items],
+        pagination=Pagination(
+            total=page.total,
+            limit=wanted.limit,
+            offset=wanted.offset,
+            has_more=wanted.offset + len(page.items) < page.total,
+        ),
+    )
+
+
+def parse_command(body: ExecRequest, settings: ApiSettings) -> Command:
+    if not body.command and body.command != "":
+        raise InvalidRequest("`command` must name a program: the list is empty")
+    if body.user is not None and body.run_as is not None and body.user != body.run_as:
+        raise InvalidRequest("`user` and `runAs` mean the same; give one")
+    if body.timeout_ms > settings.max_command_timeout_ms:
+        raise InvalidRequest(
+            f"`timeoutMs` must be at most {settings.max_command_timeout_ms} on this server"
+        )
+    return Command(
+        line=body.command if isinstance(body.command, str) else tuple(body.command),
+        cwd=body.cwd,
+        env=body.env,
+        user=body.user if body.user is not None else body.run_as,
+        # Nothing to read and no input are the same to a command: the end of the file at once.
+        stdin=parse_content("stdin", body.stdin, body.stdin_encoding) if body.stdin else None,
+        timeout=body.timeout_ms / 1000,
+    )
+
+
+def render_result(completed: Completed) -> ExecResult:
+    return _result(
+        completed.exit,
+        stdout=completed.stdout.decode("utf-8", "replace"),
+        stderr=completed.stderr.decode("utf-8", "replace"),
+        truncated=completed.truncated,
+    )
+
+
+def render_exit(ended: Exit) -> Mapping[str, Any]:
+    """The end of a streamed command: a result whose output has been sent already."""
+    return render_builtins(_result(ended, stdout="", stderr="", truncated=False))
+
+
+def _result(ended: Exit, *, stdout: str, stderr: str, truncated: bool) -> ExecResult:
+    number = ended.signal
+    if ended.timed_out and number is None:
+        number = int(signal.SIGTERM)  # it took the hint and left by itself
+    code = ended.code if number is None else 128 + number
+    return ExecResult(
+        stdout=stdout,
+        stderr=stderr,
+        exit_code=None if ended.timed_out else code,
+        signal=None if number is None else _signal_name(number),
+        duration_ms=round(ended.duration * 1000),
+        timed_out=ended.timed_out,
+        oom_killed=ended.oom_killed,
+        truncated=truncated,
+    )
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"SIG{number}"
+
+
+def parse_content(name: str, text: str, encoding: str) -> bytes:
+    if encoding == "utf-8":
+        return text.encode("utf-8")
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise InvalidRequest(f"`{name}` is not base64") from None
+
+
+def render_content(path: bytes, data: bytes, mode: int) -> FileContent:
+    """As text where it is text, else as base64."""
+    try:
+        content, encoding = data.decode("utf-8"), "utf-8"
+    except UnicodeDecodeError:
+        content, encoding = base64.b64encode(data).decode("ascii"), "base64"
+    return FileContent(
+        content=content, encoding=encoding, path=_render_path(path), mode=f"{mode:04o}"
+    )
+
+
+def parse_mode(text: str) -> int:
+    """Permission bits; that the text is octal was checked with its record."""
+    return int(text, 8)
+
+
+def render_entry(entry: Entry) -> FileEntry:
+    return FileEntry(
+        name=_render_path(entry.name),
+        path=_render_path(entry.path),
+        type=FileType(entry.kind.value),
+        is_directory=entry.kind.value == "directory",
+        size_bytes=entry.size,
+        mode=f"{entry.mode:04o}",
+        uid=entry.uid,
+        gid=entry.gid,
+        user=None if entry.user is None else _render_path(entry.user),
+        group=None if entry.group is None else _render_path(entry.group),
+        modified_at=_render_nanoseconds(entry.modified_ns),
+        target=None if entry.target is None else _render_path(entry.target),
+    )
+
+
+def render_listing(listing: Listing, limit: int) -> FileList:
+    entries = [render_entry(entry) for entry in listing.entries]
+    pagination = Pagination(total=len(entries), limit=limit, offset=0, has_more=listing.truncated)
+    return FileList(data=entries, pagination=pagination, truncated=listing.truncated)
+
+
+def render_written(written: Written) -> FileWritten:
+    return FileWritten(
+        path=_render_path(written.path), size_bytes=written.size, created=written.created
+    )
+
+
+def _render_path(raw: bytes) -> str:
+    return raw.decode("utf-8", "replace")
+
+
+def _render_instant(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+
+
+def _render_nanoseconds(nanoseconds: int) -> str:
+    """A sandbox may give a file any time at all; one that no calendar holds is shown as its nearest end."""
+    try:
+        return _render_instant(datetime.fromtimestamp(nanoseconds / 1e9, UTC))
+    except (OverflowError, ValueError, OSError):
+        return "9999-12-31T23:59:59.999Z" if nanoseconds > 0 else "0001-01-01T00:00:00.000Z"

@@ -1,0 +1,304 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Operations as records, what a handler sees of its request, and the way from one to the other."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from atoll.models import MAX_COMMAND_TIMEOUT_MS, MAX_LIFETIME_MS
+from atoll_server.api.errors import (
+    ClientGone,
+    Forbidden,
+    MethodNotAllowed,
+    UnsupportedMediaType,
+)
+from atoll_server.api.records import Malformed, parse_json, parse_query, render_json
+from atoll_server.engine.engine import Engine
+from atoll_server.engine.errors import EngineError, InvalidRequest, SandboxNotFound, TooLarge
+from atoll_server.engine.keys import Scope as KeyScope
+from atoll_server.engine.model import SandboxId
+
+Record = TypeVar("Record")
+Result = TypeVar("Result")
+
+JSON_TYPE = "application/json"
+OCTETS_TYPE = "application/octet-stream"
+TAR_TYPE = "application/x-tar"
+BODY_LIMIT = 1024 * 1024
+LARGE_BODY_LIMIT = 16 * 1024 * 1024
+BODY_SECONDS = 60.0
+WATCH_AFTER_SECONDS = 0.02
+SANDBOX_ID_LIMIT = 64
+
+_JSON_HEADERS = ((b"content-type", b"application/json; charset=utf-8"),)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A whole answer."""
+
+    body: bytes = b""
+    status: int = 200
+    headers: tuple[tuple[bytes, bytes], ...] = _JSON_HEADERS
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send_reply(send, self.status, self.body, self.headers)
+
+
+Answer = Callable[[Scope, Receive, Send], Awaitable[None]]
+Handler = Callable[["Call"], Coroutine[Any, Any, Answer]]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One method of one path: how it is reached, what it reads and answers. The OpenAPI document is made of these."""
+
+    method: str
+    path: str
+    name: str
+    summary: str
+    handler: Handler
+    answer: type[Any] | None
+    errors: tuple[str, ...] = ()
+    scope: KeyScope | None = None
+    """What the key must be allowed to do; None for public operations."""
+    body: type[Any] | None = None
+    body_type: str = JSON_TYPE
+    body_limit: int = BODY_LIMIT
+    raw_body_types: tuple[str, ...] = ()
+    """Media types taken besides or instead of the record, streamed."""
+    invalid: type[EngineError] = InvalidRequest
+    query: type[Any] | None = None
+    status: int = 200
+    answer_types: tuple[str, ...] = (JSON_TYPE,)
+
+
+class Call:
+    """One request, as a handler sees it."""
+
+    __slots__ = ("_headers", "engine", "operation", "receive", "scope", "settings")
+
+    def __init__(self, scope: Scope, receive: Receive, operation: Operation, api: Api) -> None:
+        self.scope = scope
+        self.receive = receive
+        self.operation = operation
+        self.engine = api.engine
+        self.settings = api.settings
+        self._headers: dict[bytes, bytes] = dict(scope["headers"])
+
+    @property
+    def request_id(self) -> str:
+        request_id: str = self.scope["atoll.request_id"]
+        return request_id
+
+    @property
+    def sandbox_id(self) -> SandboxId:
+        text: str = self.scope["path_params"]["id"]
+        if len(text) > SANDBOX_ID_LIMIT or not text.isascii() or not text.isprintable():
+            raise SandboxNotFound(
+                "no sandbox has such an id: ids look like sb_ and ten letters and digits"
+            )
+        return SandboxId(text)
+
+    def header(self, name: bytes) -> str:
+        """A request header's value, or an empty string."""
+        return self._headers.get(name, b"").decode("latin-1")
+
+    @property
+    def media_type(self) -> str:
+        """Of the request's body, in lower case, without parameters; empty if the client did not say."""
+        return self.header(b"content-type").partition(";")[0].strip().lower()
+
+    @property
+    def content_length(self) -> int | None:
+        """The size of the body where the client said, else None."""
+        text = self._headers.get(b"content-length", b"")
+        return int(text) if text.isdigit() and len(text) < 20 else None
+
+    def query(self, record: type[Record]) -> Record:
+        """The query string as a record."""
+        try:
+            return parse_query(record, self.scope["query_string"])
+        except Malformed as error:
+            raise InvalidRequest(str(error)) from None
+
+    async def json(self, record: type[Record]) -> Record:
+        """The JSON body as a record. Refused before it is read where its size is told and too large."""
+        if self.media_type not in ("", JSON_TYPE) or b"content-encoding" in self._headers:
+            raise UnsupportedMediaType(
+                f"the body must be {JSON_TYPE}, not encoded; got {self.media_type[:64]!r}"
+            )
+        raw = await self._read(self.operation.body_limit)
+        try:
+            return parse_json(record, raw)
+        except Malformed as error:
+            raise self.operation.invalid(str(error)) from None
+
+    async def _read(self, limit: int) -> bytes:
+        size = self.content_length
+        if size is not None and size > limit:
+            raise TooLarge(f"the body has {size} bytes; at most {limit} are taken here")
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                return await self._collect(limit)
+        except TimeoutError:
+            raise InvalidRequest(f"the body did not come within {BODY_SECONDS:g} s") from None
+
+    async def _collect(self, limit: int) -> bytes:
+        chunks: list[bytes] = []
+        total = 0
+        async for chunk in self.chunks():
+            total += len(chunk)
+            if total > limit:
+                raise TooLarge(f"the body has more than the {limit} bytes that are taken here")
+            chunks.append(chunk)
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it comes. A client that goes away before its end raises `ClientGone` in here."""
+        while True:
+            message = await self.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            if message.get("body"):
+                yield message["body"]
+            if not message.get("more_body", False):
+                return
+
+    async def unless_gone(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """The result of `work`, which is cancelled as soon as the client goes away. After the body was read."""
+        return await unless_gone(self.receive, work)
+
+    def answer(self, record: Any, *, status: int = 200) -> Reply:
+        """This record as the answer."""
+        return Reply(render_json(record), status)
+
+
+async def unless_gone(receive: Receive, work: Coroutine[Any, Any, Result]) -> Result:
+    """The result of `work`, which is cancelled as soon as the client goes away: then `ClientGone`."""
+    failure: Exception | None = None
+    try:
+        async with asyncio.TaskGroup() as group:
+            watchers: list[asyncio.Task[None]] = []
+            # Most work is done before watching over it would begin, and then costs no task and no turn of the loop.
+            # A client that left meanwhile is noticed then.
+            timer = asyncio.get_running_loop().call_later(
+                WATCH_AFTER_SECONDS, lambda: watchers.append(group.create_task(wait_gone(receive)))
+            )
+            try:
+                result = await work
+            except Exception as error:  # carried past the group, which would wrap it
+                failure = error
+            finally:
+                timer.cancel()
+            for watcher in watchers:
+                watcher.cancel()
+    except BaseExceptionGroup:
+        raise ClientGone from None
+    if failure is not None:
+        raise failure
+    return result
+
+
+async def wait_gone(receive: Receive) -> None:
+    """Raise `ClientGone` once the client has closed its connection. For use after the body was read."""
+    while (await receive())["type"] != "http.disconnect":
+        continue
+    raise ClientGone
+
+
+@dataclass(frozen=True)
+class ApiSettings:
+    """What an operator can choose about the API."""
+
+    default_image: str | None = None
+    max_lifetime_ms: int = MAX_LIFETIME_MS
+    max_command_timeout_ms: int = MAX_COMMAND_TIMEOUT_MS
+    version: str = "0"
+
+
+@dataclass(frozen=True)
+class Api:
+    """What all operations share."""
+
+    engine: Engine
+    settings: ApiSettings
+
+
+class Resource:
+    """All operations of one path, as an ASGI application."""
+
+    def __init__(self, operations: Iterable[Operation], api: Api) -> None:
+        self._operations = {operation.method: operation for operation in operations}
+        if "GET" in self._operations:
+            self._operations["HEAD"] = self._operations["GET"]
+        self._allow = ", ".join(sorted({*self._operations, "OPTIONS"}))
+        self._api = api
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        operation = self._operations.get(scope["method"])
+        if operation is None:
+            await self._refuse(scope)(scope, receive, send)
+            return
+        if operation.scope is not None and operation.scope not in scope["atoll.key"].scopes:
+            raise Forbidden(f"this key lacks the scope {operation.scope.value}")
+        if operation.query is None and scope["query_string"]:
+            raise InvalidRequest("this operation takes no query parameters")
+        answer = await operation.handler(Call(scope, receive, operation, self._api))
+        await answer(scope, receive, send)
+
+    def _refuse(self, scope: Scope) -> Reply:
+        allow = ((b"allow", self._allow.encode("ascii")),)
+        if scope["method"] != "OPTIONS":
+            raise MethodNotAllowed(f"this path takes {self._allow}", headers=allow)
+        return Reply(status=204, headers=allow)
+
+
+def make_routes(operations: Sequence[Operation], api: Api) -> list[Route]:
+    """A route for each path, in the order of the operations: those asked for most come first."""
+    paths = dict.fromkeys(operation.path for operation in operations)
+    return [
+        Route(path, Resource([op for op in operations if op.path == path], api), name=path)
+        for path in paths
+    ]
+
+
+async def send_reply(
+    send: Send, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]] = _JSON_HEADERS
+) -> None:
+    """Send a whole answer."""
+    sized = [*headers] if status == 204 else [*headers, (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": status, "headers": sized})
+    await send({"type": "http.response.body", "body": body})
+
+
+@functools.lru_cache(maxsize=256)
+def preferred(accept: str, offered: tuple[str, ...]) -> str:
+    """Which of the offered media types an `Accept` header asks for; the first, where it asks for none of them."""
+    wanted: list[tuple[float, str]] = []
+    for part in accept[:1024].lower().split(","):
+        media_type, *parameters = (piece.strip() for piece in part.split(";"))
+        quality = next((p[2:] for p in parameters if p.startswith("q=")), "1")
+        wanted.append((_quality(quality), media_type))
+    for _, media_type in sorted(
+        (item for item in wanted if item[0] > 0), key=lambda item: -item[0]
+    ):
+        if media_type in offered:
+            return media_type
+        if media_type == "*/*":
+            break
+    return offered[0]
+
+
+def _quality(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0

@@ -1,0 +1,401 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether this host can run sandboxes, and what to do where it cannot.
+
+`collect_facts` reads the host, `diagnose` decides. Neither changes anything, and neither asks a running server.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import platform
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from atoll_server import host
+from atoll_server.engine.engine import AGENT_BINARY
+from atoll_server.engine.model import RuntimeKind
+from atoll_server.runtimes.container import Crun, Runc
+from atoll_server.runtimes.gvisor import Runsc
+
+_PROBE_TIMEOUT = 5.0
+_MINIMUM_MEMORY_MB = 1024
+_MINIMUM_DISK_MB = 2048
+_IDMAPPED_OVERLAY_SINCE = (5, 19)
+_CONTROLLERS = ("cpu", "memory", "pids")
+_V1_ONLY_CONTROLLERS = ("cpuacct", "freezer")
+_IDMAPPABLE = ("btrfs", "ext4", "erofs", "f2fs", "squashfs", "tmpfs", "vfat", "xfs")
+_OLDEST_SYSTRAP = 20230601
+_TOO_OLD = "is too old: it knows only ptrace, and systrap is needed"
+
+
+class Mark(enum.Enum):
+    """How one finding bears on sandboxes."""
+
+    FINE = "fine"
+    WARNING = "warning"
+    PROBLEM = "problem"
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program of the host. `version` is None where it did not answer."""
+
+    path: str
+    version: str | None
+
+
+@dataclass(frozen=True)
+class HostFacts:
+    """What was read of the host. `programs` holds those that were found, by name."""
+
+    system: str
+    machine: str
+    kernel: tuple[int, int]
+    distribution: str
+    root: bool
+    programs: dict[str, Program]
+    cgroup: str
+    controllers: frozenset[str]
+    user_namespaces: int | None
+    filesystems: frozenset[str]
+    usr_filesystem: str
+    loop_devices: bool
+    agent: str | None
+    memory_mb: int
+    disk_mb: int
+    state_directory: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at. `advice` says what to do; None where nothing needs doing."""
+
+    subject: str
+    mark: Mark
+    detail: str
+    advice: str | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found, and what a sandbox gets that asks for `runtime="auto"`; None where no runtime is usable."""
+
+    findings: tuple[Finding, ...]
+    runtimes: tuple[RuntimeKind, ...]
+    isolation: str
+
+    @property
+    def ready(self) -> bool:
+        """True when at least one runtime can run sandboxes here."""
+        return bool(self.runtimes)
+
+    @property
+    def automatic(self) -> RuntimeKind | None:
+        """The runtime of a sandbox that leaves the choice to the server."""
+        return self.runtimes[0] if self.runtimes else None
+
+
+def diagnose(facts: HostFacts) -> Report:
+    """Judge the host. Problems of one runtime leave the other usable; problems of the host leave none."""
+    shared = (
+        _system(facts),
+        _root(facts),
+        _agent(facts),
+        _cgroup(facts),
+        _loop(facts),
+        _overlay(facts),
+    )
+    container = (_container(facts), _user_namespaces(facts), _idmapped(facts))
+    gvisor = _gvisor(facts)
+    minor = (_nftables(facts), _memory(facts), _disk(facts))
+    runtimes = _usable(shared, container=container, gvisor=gvisor)
+    rest = tuple(_as_warning(finding) if runtimes else finding for finding in (gvisor, *container))
+    return Report(shared[:3] + rest + shared[3:] + minor, runtimes, _isolation(facts, runtimes))
+
+
+def _usable(
+    shared: tuple[Finding, ...], *, container: tuple[Finding, ...], gvisor: Finding
+) -> tuple[RuntimeKind, ...]:
+    def without_problem(*findings: Finding) -> bool:
+        return all(finding.mark is not Mark.PROBLEM for finding in findings)
+
+    if not without_problem(*shared):
+        return ()
+    kinds = []
+    if without_problem(gvisor):
+        kinds.append(RuntimeKind.GVISOR)
+    if without_problem(*container):
+        kinds.append(RuntimeKind.CONTAINER)
+    return tuple(kinds)
+
+
+def _as_warning(finding: Finding) -> Finding:
+    """What one runtime lacks is no problem of a host on which the other works."""
+    if finding.mark is not Mark.PROBLEM:
+        return finding
+    return Finding(finding.subject, Mark.WARNING, finding.detail, finding.advice)
+
+
+def _isolation(facts: HostFacts, runtimes: tuple[RuntimeKind, ...]) -> str:
+    """In the words that a sandbox itself will report."""
+    if not runtimes:
+        return "none: sandboxes cannot run here"
+    if runtimes[0] is RuntimeKind.GVISOR:
+        return Runsc.capabilities.isolation
+    driver = Crun if "crun" in facts.programs else Runc
+    return driver.capabilities.isolation
+
+
+# What every sandbox needs.
+
+
+def _system(facts: HostFacts) -> Finding:
+    detail = f"{facts.system} {facts.kernel[0]}.{facts.kernel[1]} on {facts.machine}, {facts.distribution}"
+    if facts.system != "Linux":
+        return Finding(
+            "system", Mark.PROBLEM, detail, "run the server on Linux; the client works from here"
+        )
+    if facts.machine not in ("x86_64", "aarch64"):
+        return Finding("system", Mark.PROBLEM, detail, "run the server on x86-64 or arm64")
+    return Finding("system", Mark.FINE, detail)
+
+
+def _root(facts: HostFacts) -> Finding:
+    if facts.root:
+        return Finding("root", Mark.FINE, "running as root")
+    return Finding("root", Mark.PROBLEM, "not running as root", "start the server as root")
+
+
+def _agent(facts: HostFacts) -> Finding:
+    if facts.agent:
+        return Finding("agent", Mark.FINE, facts.agent)
+    return Finding(
+        "agent", Mark.PROBLEM, "the agent binary is missing", "run `make setup` in the repository"
+    )
+
+
+def _cgroup(facts: HostFacts) -> Finding:
+    needed = _CONTROLLERS + (_V1_ONLY_CONTROLLERS if facts.cgroup in ("v1", "hybrid") else ())
+    missing = [name for name in needed if name not in facts.controllers]
+    detail = f"{facts.cgroup}, controllers {', '.join(name for name in needed if name in facts.controllers) or 'none'}"
+    if facts.cgroup == "none" or missing:
+        lacking = f"{detail}; missing {', '.join(missing)}"
+        return Finding(
+            "cgroups", Mark.PROBLEM, lacking, "mount /sys/fs/cgroup with these controllers"
+        )
+    return Finding("cgroups", Mark.FINE, detail)
+
+
+def _loop(facts: HostFacts) -> Finding:
+    if not facts.loop_devices:
+        return Finding("disk images", Mark.PROBLEM, "no /dev/loop-control", "run `modprobe loop`")
+    if "ext4" not in facts.filesystems:
+        return Finding("disk images", Mark.PROBLEM, "the kernel has no ext4", "run `modprobe ext4`")
+    if "mkfs.ext4" not in facts.programs:
+        return Finding("disk images", Mark.PROBLEM, "no mkfs.ext4", "install the package e2fsprogs")
+    return Finding("disk images", Mark.FINE, "loop devices and ext4")
+
+
+def _overlay(facts: HostFacts) -> Finding:
+    if "overlay" in facts.filesystems:
+        return Finding("overlayfs", Mark.FINE, "in the kernel")
+    return Finding("overlayfs", Mark.PROBLEM, "the kernel has none", "run `modprobe overlay`")
+
+
+# The runtimes.
+
+
+def _gvisor(facts: HostFacts) -> Finding:
+    program = facts.programs.get("runsc")
+    install = (
+        "install the package runsc from your distribution's backports (Debian 12's own is too old)"
+    )
+    if program is None:
+        return Finding("runtime gvisor", Mark.PROBLEM, "runsc is not installed", install)
+    if program.version is None:
+        return Finding("runtime gvisor", Mark.PROBLEM, f"{program.path} does not answer", install)
+    detail = f"{program.path}, {program.version}"
+    if _release_date(program.version) < _OLDEST_SYSTRAP:
+        return Finding("runtime gvisor", Mark.PROBLEM, f"{detail}, {_TOO_OLD}", install)
+    return Finding("runtime gvisor", Mark.FINE, detail)
+
+
+def _container(facts: HostFacts) -> Finding:
+    for name in ("crun", "runc"):
+        program = facts.programs.get(name)
+        if program is not None and program.version is not None:
+            return Finding("runtime container", Mark.FINE, f"{program.path}, {program.version}")
+    broken = [program.path for name in ("crun", "runc") if (program := facts.programs.get(name))]
+    detail = (
+        f"{' and '.join(broken)} do not answer" if broken else "neither crun nor runc is installed"
+    )
+    return Finding("runtime container", Mark.PROBLEM, detail, "install the package crun")
+
+
+def _user_namespaces(facts: HostFacts) -> Finding:
+    if facts.user_namespaces is None:
+        return Finding(
+            "user namespaces",
+            Mark.PROBLEM,
+            "the kernel has none",
+            "use a kernel with CONFIG_USER_NS",
+        )
+    if facts.user_namespaces == 0:
+        advice = "run `sysctl user.max_user_namespaces=10000`"
+        return Finding("user namespaces", Mark.PROBLEM, "switched off", advice)
+    return Finding("user namespaces", Mark.FINE, f"up to {facts.user_namespaces}")
+
+
+def _idmapped(facts: HostFacts) -> Finding:
+    if facts.kernel < _IDMAPPED_OVERLAY_SINCE:
+        detail = f"kernel {facts.kernel[0]}.{facts.kernel[1]} cannot, below an overlay"
+        return Finding(
+            "id-mapped mounts", Mark.PROBLEM, detail, "use kernel 5.19 or newer, or gVisor"
+        )
+    if facts.usr_filesystem not in _IDMAPPABLE:
+        detail = f"uncertain on {facts.usr_filesystem}, which holds /usr"
+        return Finding(
+            "id-mapped mounts", Mark.WARNING, detail, "try `atoll run --runtime container -- true`"
+        )
+    return Finding("id-mapped mounts", Mark.FINE, f"/usr is on {facts.usr_filesystem}")
+
+
+# What sandboxes can do without.
+
+
+def _nftables(facts: HostFacts) -> Finding:
+    if "nft" in facts.programs:
+        return Finding("nftables", Mark.FINE, facts.programs["nft"].path)
+    detail = "nft is not installed; not needed while sandboxes have no network"
+    return Finding("nftables", Mark.WARNING, detail, "install the package nftables")
+
+
+def _memory(facts: HostFacts) -> Finding:
+    detail = f"{facts.memory_mb} MiB available"
+    if facts.memory_mb < _MINIMUM_MEMORY_MB:
+        return Finding(
+            "memory", Mark.WARNING, detail, "free some: a sandbox may use up to its own limit"
+        )
+    return Finding("memory", Mark.FINE, detail)
+
+
+def _disk(facts: HostFacts) -> Finding:
+    detail = f"{facts.disk_mb} MiB free for {facts.state_directory}"
+    if facts.disk_mb < _MINIMUM_DISK_MB:
+        advice = "free some, or put the state directory elsewhere with --state-dir"
+        return Finding("disk", Mark.WARNING, detail, advice)
+    return Finding("disk", Mark.FINE, detail)
+
+
+def _release_date(version: str) -> int:
+    """The date in a version of runsc, as a number; one without a date is a build of one's own, and taken as new."""
+    found = re.search(r"\b(20\d{6})\b", version)
+    return int(found.group(1)) if found else _OLDEST_SYSTRAP
+
+
+# Reading the host.
+
+
+def collect_facts(state_directory: Path, *, agent: Path = AGENT_BINARY) -> HostFacts:
+    """Read the host. Blocks for as long as the runtimes take to say their version."""
+    kernel = re.match(r"(\d+)\.(\d+)", platform.release())
+    cgroup, controllers = _read_cgroups(Path("/sys/fs/cgroup"))
+    return HostFacts(
+        system=platform.system(),
+        machine=platform.machine(),
+        kernel=(int(kernel.group(1)), int(kernel.group(2))) if kernel else (0, 0),
+        distribution=_read_distribution(),
+        root=os.geteuid() == 0,
+        programs=_find_programs(),
+        cgroup=cgroup,
+        controllers=controllers,
+        user_namespaces=_read_number("/proc/sys/user/max_user_namespaces"),
+        filesystems=_read_filesystems(),
+        usr_filesystem=_read_filesystem_of("/usr"),
+        loop_devices=Path("/dev/loop-control").exists(),
+        agent=str(agent) if os.access(agent, os.X_OK) else None,
+        memory_mb=_read_available_memory(),
+        disk_mb=_free_disk(state_directory),
+        state_directory=str(state_directory),
+    )
+
+
+def _find_programs() -> dict[str, Program]:
+    programs = {}
+    for name in ("crun", "runc", "runsc", "nft", "mkfs.ext4"):
+        path = shutil.which(name, path=host.MINIMAL_ENV["PATH"])
+        if path is not None:
+            asked = name in ("crun", "runc", "runsc")
+            programs[name] = Program(path, _ask_version(path) if asked else "")
+    return programs
+
+
+def _ask_version(path: str) -> str | None:
+    try:
+        output = host.run([path, "--version"], timeout=_PROBE_TIMEOUT).output
+    except host.HostCommandFailed:
+        return None
+    first = output.splitlines()[0] if output else ""
+    return first.removeprefix(f"{Path(path).name} ").strip() or None
+
+
+def _read_cgroups(mount: Path) -> tuple[str, frozenset[str]]:
+    if (mount / "cgroup.controllers").exists():
+        return "v2", frozenset((mount / "cgroup.controllers").read_text().split())
+    known = (*_CONTROLLERS, *_V1_ONLY_CONTROLLERS)
+    found = frozenset(name for name in known if (mount / name / "cgroup.procs").exists())
+    if not found:
+        return "none", found
+    return ("hybrid" if (mount / "unified" / "cgroup.procs").exists() else "v1"), found
+
+
+def _read_distribution() -> str:
+    try:
+        return platform.freedesktop_os_release().get("PRETTY_NAME", "an unnamed distribution")
+    except OSError:
+        return "an unnamed distribution"
+
+
+def _read_filesystems() -> frozenset[str]:
+    """Those the kernel knows now, and those it would load as a module."""
+    names = {line.split()[-1] for line in _read_lines("/proc/filesystems")}
+    modules = _read_lines(f"/lib/modules/{platform.release()}/modules.dep")
+    names |= {Path(line.split(":")[0]).name.split(".")[0] for line in modules if "/fs/" in line}
+    return frozenset(names)
+
+
+def _read_filesystem_of(path: str) -> str:
+    """The type of the file system that holds `path`: of all mounts above it, the deepest and latest."""
+    best, kind = "", "unknown"
+    for line in _read_lines("/proc/self/mounts"):
+        _, target, found, *_ = line.split()
+        if (path + "/").startswith(target.rstrip("/") + "/") and len(target) >= len(best):
+            best, kind = target, found
+    return kind
+
+
+def _read_available_memory() -> int:
+    for line in _read_lines("/proc/meminfo"):
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) // 1024
+    return 0
+
+
+def _free_disk(directory: Path) -> int:
+    existing = next((path for path in (directory, *directory.parents) if path.is_dir()), Path("/"))
+    return shutil.disk_usage(existing).free // 1024**2
+
+
+def _read_number(path: str) -> int | None:
+    lines = _read_lines(path)
+    return int(lines[0]) if lines else None
+
+
+def _read_lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []

@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The product's verbs: the only thing that `api` and the dialects call."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from atoll_server.clock import Clock
+from atoll_server.engine import errors, processes
+from atoll_server.engine.files import Files
+from atoll_server.engine.images import Images
+from atoll_server.engine.lifecycle import Lifecycle, Live
+from atoll_server.engine.model import (
+    Cause,
+    Command,
+    Completed,
+    Page,
+    RuntimeKind,
+    Sandbox,
+    SandboxFilter,
+    SandboxId,
+    SandboxSpec,
+)
+from atoll_server.engine.processes import ProcessDefaults, RunningCommand
+from atoll_server.engine.site import HostPaths, Sites
+from atoll_server.engine.store import Store
+from atoll_server.runtimes.base import Runtime
+from atoll_server.runtimes.cgroups import CgroupError, Cgroups
+from atoll_server.runtimes.detect import find_runtimes
+
+_log = logging.getLogger(__name__)
+
+NO_RUNTIME = (
+    "no runtime on this host can isolate a sandbox: install `crun` (for containers) or `runsc` (gVisor, "
+    "from Debian's backports), and see `atoll doctor`"
+)
+NO_AGENT = "the agent is not built: run `make agent`, or install a release of atoll-server, which carries it"
+AGENT_BINARY = Path(__file__).parent.parent / "_bin" / "atoll-agent"
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """What the engine needs to know. `run_dir` must be short: socket paths have at most 107 bytes."""
+
+    state_dir: Path
+    run_dir: Path
+    runtime: RuntimeKind | None = None
+    output_limit: int = processes.OUTPUT_LIMIT
+    private: bool = False
+
+
+class Engine:
+    """Sandboxes and what one does in them. Made by `Engine.open`."""
+
+    def __init__(
+        self,
+        settings: EngineSettings,
+        lifecycle: Lifecycle,
+        store: Store,
+        images: Images,
+        runtimes: Mapping[RuntimeKind, Runtime],
+    ) -> None:
+        self._settings = settings
+        self._lifecycle = lifecycle
+        self._store = store
+        self._images = images
+        self._runtimes = runtimes
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(
+        cls, settings: EngineSettings, store: Store, clock: Clock
+    ) -> AsyncIterator[Engine]:
+        """An engine on this host, with what survived an earlier one adopted.
+
+        Raises `RuntimeUnavailable` where nothing could isolate a sandbox. At the end a private engine ends its
+        sandboxes; any other leaves them running for the next one.
+        """
+        run = settings.run_dir / hashlib.sha256(bytes(settings.state_dir.resolve())).hexdigest()[:8]
+        runtimes = _usable_runtimes(run)
+        paths = HostPaths(
+            images=settings.state_dir / "images", disks=settings.state_dir / "disks", run=run
+        )
+        images = Images(paths.images)
+        sites = _prepare_sites(paths, images, runtimes)
+        lifecycle = Lifecycle(sites, store, clock, lambda sandbox_id: str(paths.socket(sandbox_id)))
+        async with lifecycle.running():
+            try:
+                yield cls(settings, lifecycle, store, images, runtimes)
+            finally:
+                if settings.private:
+                    await lifecycle.terminate_all(Cause.SHUTDOWN)
+                if lifecycle.count():
+                    sites.close()
+                else:
+                    sites.dismantle()
+
+    def runtimes(self) -> Mapping[RuntimeKind, str]:
+        """What this host offers, in the order in which `auto` takes them, with what each isolates by."""
+        return {kind: runtime.capabilities.isolation for kind, runtime in self._runtimes.items()}
+
+    def sandbox_count(self) -> int:
+        """How many sandboxes are not terminated."""
+        return self._lifecycle.count()
+
+    async def create(self, spec: SandboxSpec) -> Sandbox:
+        """Start a sandbox and return it `running`.
+
+        Raises `InvalidConfig` (image), `RuntimeUnavailable`, `ResourceExhausted` or `Internal`; then nothing is left.
+        """
+        self._images.resolve(spec.image)
+        kind = spec.runtime or self._settings.runtime or next(iter(self._runtimes))
+        runtime = self._runtimes.get(kind)
+        if runtime is None:
+            offered = ", ".join(found.value for found in self._runtimes)
+            raise errors.RuntimeUnavailable(
+                f"this host has no runtime {kind.value!r}: it offers {offered}"
+            )
+        return await self._lifecycle.create(spec, kind, runtime.capabilities.isolation)
+
+    def get(self, sandbox_id: SandboxId) -> Sandbox:
+        """The sandbox's record, also of one that has ended. Raises `SandboxNotFound`."""
+        if (found := self._lifecycle.find(sandbox_id)) is not None:
+            return found
+        stored = self._store.get(sandbox_id)
+        if stored is None:
+            raise errors.SandboxNotFound(f"no sandbox {sandbox_id}", sandbox_id=sandbox_id)
+        return stored.sandbox
+
+    def list(self, wanted: SandboxFilter) -> Page:
+        """A page of sandboxes, newest first, ended ones too."""
+        return self._store.list(wanted)
+
+    async def terminate(self, sandbox_id: SandboxId) -> Sandbox:
+        """End a sandbox for good. Repeating it is harmless. Raises `SandboxNotFound` for one that never was."""
+        return await self._lifecycle.terminate(sandbox_id, Cause.USER)
+
+    async def execute(
+        self, sandbox_id: SandboxId, command: Command, *, limit: int | None = None
+    ) -> Completed:
+        """Run a command to its end and keep the last `limit` bytes of each stream."""
+        live = self._lifecycle.live(sandbox_id)
+        return await processes.execute(
+            live.agent,
+            command,
+            defaults=_defaults(live),
+            limit=self._settings.output_limit if limit is None else limit,
+            claim_oom_kill=live.site.claim_oom_kill,
+        )
+
+    def start(
+        self, sandbox_id: SandboxId, command: Command
+    ) -> AbstractAsyncContextManager[RunningCommand]:
+        """Run a command and iterate over its output and its end. Leaving before the end kills its whole tree."""
+        live = self._lifecycle.live(sandbox_id)
+        return processes.start(
+            live.agent, command, defaults=_defaults(live), claim_oom_kill=live.site.claim_oom_kill
+        )
+
+    def files(self, sandbox_id: SandboxId) -> Files:
+        """The file operations of a sandbox. Raises `SandboxNotFound` or `SandboxNotRunning`."""
+        live = self._lifecycle.live(sandbox_id)
+        return Files(live.agent, live.sandbox.spec.workdir, sandbox_id)
+
+
+def _usable_runtimes(run: Path) -> Mapping[RuntimeKind, Runtime]:
+    if not AGENT_BINARY.exists():
+        raise errors.RuntimeUnavailable(NO_AGENT)
+    runtimes = find_runtimes(agent=AGENT_BINARY, run=run)
+    if not runtimes:
+        raise errors.RuntimeUnavailable(NO_RUNTIME)
+    return runtimes
+
+
+def _prepare_sites(
+    paths: HostPaths, images: Images, runtimes: Mapping[RuntimeKind, Runtime]
+) -> Sites:
+    try:
+        sites = Sites(paths, images, runtimes, Cgroups(f"atoll/{paths.run.name}"))
+        sites.prepare()
+    except CgroupError as error:
+        raise errors.RuntimeUnavailable(f"{error}; see `atoll doctor`") from None
+    except PermissionError as error:
+        raise errors.RuntimeUnavailable(f"the server must run as root: {error}") from None
+    return sites
+
+
+def _defaults(live: Live) -> ProcessDefaults:
+    spec = live.sandbox.spec
+    return ProcessDefaults(spec.workdir, spec.env, live.sandbox.id)

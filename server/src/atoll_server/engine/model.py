@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The engine's records. Values in here are valid by type: they were parsed at the border. Durations are seconds."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import NewType
+
+SandboxId = NewType("SandboxId", str)
+
+
+class State(enum.Enum):
+    CREATING = "creating"
+    RUNNING = "running"
+    PAUSED = "paused"
+    FAILED = "failed"
+    TERMINATED = "terminated"
+
+
+class Cause(enum.Enum):
+    """Why a sandbox ended."""
+
+    USER = "user"
+    TIMEOUT = "timeout"
+    ERROR = "error"
+    SHUTDOWN = "shutdown"
+    LOST = "lost"
+
+
+class RuntimeKind(enum.Enum):
+    GVISOR = "gvisor"
+    CONTAINER = "container"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Hard limits. Memory and disk are MiB."""
+
+    cpu: int
+    memory_mb: int
+    disk_mb: int
+
+
+@dataclass(frozen=True)
+class SandboxSpec:
+    """What a sandbox should be. `runtime` None leaves the choice to the engine."""
+
+    image: str
+    limits: Limits
+    env: Mapping[str, str]
+    workdir: str
+    lifetime: float
+    idle_timeout: float
+    metadata: Mapping[str, str]
+    runtime: RuntimeKind | None = None
+
+
+@dataclass(frozen=True)
+class Sandbox:
+    """What a sandbox is, at one moment."""
+
+    id: SandboxId
+    state: State
+    spec: SandboxSpec
+    runtime: RuntimeKind
+    isolation: str
+    created_at: datetime
+    started_at: datetime | None = None
+    paused_at: datetime | None = None
+    terminated_at: datetime | None = None
+    cause: Cause | None = None
+    detail: str | None = None
+
+
+@dataclass(frozen=True)
+class SandboxFilter:
+    """All given conditions must hold."""
+
+    state: State | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    limit: int = 20
+    offset: int = 0
+
+
+@dataclass(frozen=True)
+class Page:
+    """Newest first. `total` counts all that match."""
+
+    items: tuple[Sandbox, ...]
+    total: int
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command to run. `line` is text for a shell or an argument vector. Paths and values may be any bytes but NUL."""
+
+    line: str | tuple[str, ...]
+    cwd: str | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    user: str | None = None
+    stdin: bytes | None = None
+    timeout: float | None = 60.0
+
+
+@dataclass(frozen=True)
+class Output:
+    """A piece of a command's output. `stream` is 1 for stdout, 2 for stderr; `offset` counts bytes of that stream."""
+
+    stream: int
+    offset: int
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Exit:
+    """How a command ended. Exactly one of `code` and `signal` is set: what `wait` said."""
+
+    code: int | None
+    signal: int | None
+    timed_out: bool
+    oom_killed: bool
+    duration: float
+    stdout_bytes: int
+    stderr_bytes: int
+
+
+@dataclass(frozen=True)
+class Completed:
+    """A command's end with its output, the last `limit` bytes of each stream."""
+
+    stdout: bytes
+    stderr: bytes
+    exit: Exit
+    truncated: bool
+
+
+class FileKind(enum.Enum):
+    FILE = "file"
+    DIRECTORY = "directory"
+    SYMLINK = "symlink"
+    OTHER = "other"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One directory entry, as the agent reported it. Names are bytes: a sandbox may hold any."""
+
+    name: bytes
+    path: bytes
+    kind: FileKind
+    size: int
+    mode: int
+    uid: int
+    gid: int
+    user: bytes | None
+    group: bytes | None
+    modified_ns: int
+    target: bytes | None
+
+
+@dataclass(frozen=True)
+class Listing:
+    entries: tuple[Entry, ...]
+    truncated: bool
+
+
+@dataclass(frozen=True)
+class Written:
+    path: bytes
+    size: int
+    created: bool

@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a sandbox consists of on the host: made by steps, taken down completely, found again after a restart.
+
+Everything in here blocks and runs on worker threads. The steps, in order: an id range, a directory for the agent's
+socket, a control group, a disk, and the runtime, which makes its mounts by itself in a namespace of the sandbox's own.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from atoll_server.engine.images import Images
+from atoll_server.engine.model import RuntimeKind, SandboxId, SandboxSpec
+from atoll_server.engine.steps import Step, run_steps, undo_steps
+from atoll_server.runtimes import kernel
+from atoll_server.runtimes.base import SOCKET_NAME, Launch, Runtime
+from atoll_server.runtimes.cgroups import Cgroups, Group, GroupLimits
+from atoll_server.runtimes.disk import make_disk
+from atoll_server.runtimes.idmap import IdRange, IdRanges
+
+KILL_TIMEOUT = 20.0
+OPEN_FILES = 65_536
+
+# The agent's socket and nothing else fits: a sandbox cannot fill the host's memory through it. Links in it are not
+# followed, so that the server cannot be sent elsewhere when it connects.
+_CONTROL_FLAGS = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC | kernel.MS_NOSYMFOLLOW
+_CONTROL_SIZE = "size=64k,nr_inodes=16,mode=0700"
+
+
+@dataclass(frozen=True)
+class HostPaths:
+    """Where this server keeps things. `run` is short (socket paths are limited) and everyone may pass through it."""
+
+    images: Path
+    disks: Path
+    run: Path
+
+    def control(self, sandbox_id: SandboxId) -> Path:
+        return self.run / "control" / sandbox_id
+
+    def socket(self, sandbox_id: SandboxId) -> Path:
+        return self.control(sandbox_id) / SOCKET_NAME
+
+    def disk(self, sandbox_id: SandboxId) -> Path:
+        return self.disks / f"{sandbox_id}.ext4"
+
+    def prepare(self) -> None:
+        """Make the directories. The disks are root's alone."""
+        for directory, mode in ((self.images, 0o700), (self.disks, 0o700), (self.run, 0o711)):
+            directory.mkdir(parents=True, exist_ok=True)
+            directory.chmod(mode)
+        (self.run / "control").mkdir(mode=0o711, exist_ok=True)
+
+
+@dataclass
+class Site:
+    """One sandbox's place on the host, filled in step by step. `facts` is what the store keeps of it."""
+
+    sandbox_id: SandboxId
+    spec: SandboxSpec
+    runtime: Runtime
+    group: Group
+    ids: IdRange | None = None
+    pid: int | None = None
+    own_oom_kills: int = field(default=0, compare=False)
+    oom_kills_claimed: int = field(default=0, compare=False)
+
+    @property
+    def memory_threshold(self) -> int | None:
+        """Bytes above which processes must be killed by us, half-way into what the runtime may use; None if never."""
+        able = self.runtime.capabilities
+        if able.kills_for_memory:
+            return None
+        return (self.spec.limits.memory_mb + able.memory_overhead_mb // 2) << 20
+
+    def claim_oom_kill(self) -> bool:
+        """Whether a process was killed for the memory limit that no command has claimed yet; claims it."""
+        if self.group.oom_kills() + self.own_oom_kills <= self.oom_kills_claimed:
+            return False
+        self.oom_kills_claimed += 1
+        return True
+
+    def facts(self) -> Mapping[str, int | None]:
+        return {"pid": self.pid, "first_id": self.ids.first if self.ids else None}
+
+    def __repr__(self) -> str:
+        return f"Site({self.sandbox_id}, {self.runtime.kind.value}, pid={self.pid})"
+
+
+class Sites:
+    """Makes, finds and removes sandboxes' places on this host."""
+
+    def __init__(
+        self,
+        paths: HostPaths,
+        images: Images,
+        runtimes: Mapping[RuntimeKind, Runtime],
+        cgroups: Cgroups,
+    ) -> None:
+        self._paths = paths
+        self._images = images
+        self._runtimes = runtimes
+        self._cgroups = cgroups
+        self._ids = IdRanges()
+        self._open_files = min(OPEN_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+        self._steps: tuple[Step[Site], ...] = (
+            Step("id range", self._take_ids, self._return_ids),
+            Step("control directory", self._make_control, self._remove_control),
+            Step("control group", self._make_group, self._remove_group),
+            Step("disk", self._make_disk, self._remove_disk),
+            Step("runtime", self._start_runtime, self._stop_runtime),
+        )
+
+    def prepare(self) -> None:
+        """Make what all sandboxes share. Called once, before anything else."""
+        self._paths.prepare()
+        self._images.prepare()
+        self._cgroups.prepare()
+
+    def build(self, sandbox_id: SandboxId, kind: RuntimeKind, spec: SandboxSpec) -> Site:
+        """Start a sandbox. Needs a thread of its own, which must end afterwards. A failure leaves nothing behind."""
+        site = Site(sandbox_id, spec, self._runtimes[kind], self._cgroups.group(sandbox_id))
+        run_steps(self._steps, site)
+        return site
+
+    def remove(self, site: Site) -> bool:
+        """Kill what runs and remove every trace. May be repeated. True if nothing is left."""
+        return undo_steps(self._steps, site)
+
+    def find(
+        self,
+        sandbox_id: SandboxId,
+        kind: RuntimeKind,
+        spec: SandboxSpec,
+        facts: Mapping[str, int | None],
+    ) -> Site:
+        """The site of a sandbox made by an earlier run of the server, alive or not."""
+        site = Site(
+            sandbox_id,
+            spec,
+            self._runtimes[kind],
+            self._cgroups.group(sandbox_id),
+            pid=facts.get("pid"),
+        )
+        first = facts.get("first_id")
+        if first is not None:
+            site.ids = self._ids.claim(first)
+        site.oom_kills_claimed = site.group.oom_kills()
+        return site
+
+    def is_alive(self, site: Site) -> bool:
+        """Whether its first process still runs. A pid that was given to another program is not in the group."""
+        return site.pid is not None and site.pid in site.group.pids()
+
+    def remains(self) -> frozenset[str]:
+        """Ids of all sandboxes of which anything is on the host."""
+        control = set(os.listdir(self._paths.run / "control"))
+        disks = {Path(name).stem for name in os.listdir(self._paths.disks)}
+        return frozenset(control | disks) | self._cgroups.existing()
+
+    def sweep(self, sandbox_id: SandboxId, spec: SandboxSpec) -> bool:
+        """Remove what is left of a sandbox that nobody remembers, whatever its runtime was."""
+        group = self._cgroups.group(sandbox_id)
+        complete = True
+        for runtime in self._runtimes.values():
+            complete &= self.remove(Site(sandbox_id, spec, runtime, group))
+        return complete
+
+    def close(self) -> None:
+        """Let go of what the server holds; sandboxes that run go on running."""
+        self._ids.close()
+        self._cgroups.dismantle()
+
+    def dismantle(self) -> None:
+        """Remove this server's run directory too. For a server whose sandboxes are all gone."""
+        self.close()
+        shutil.rmtree(self._paths.run, ignore_errors=True)
+
+    def _take_ids(self, site: Site) -> None:
+        if site.runtime.capabilities.user_namespace:
+            site.ids = self._ids.take()
+
+    def _return_ids(self, site: Site) -> None:
+        # Never to two sandboxes at once: a range whose processes could not be killed stays taken, and one that was
+        # given back is no longer this sandbox's to give.
+        if site.ids is not None and not site.group.pids():
+            self._ids.give_back(site.ids)
+            site.ids = None
+
+    def _make_control(self, site: Site) -> None:
+        control = self._paths.control(site.sandbox_id)
+        control.mkdir(mode=0o700)
+        owner = site.ids.first if site.ids else 0
+        options = f"{_CONTROL_SIZE},uid={owner},gid={owner}"
+        kernel.mount("tmpfs", str(control), "tmpfs", _CONTROL_FLAGS, options)
+
+    def _remove_control(self, site: Site) -> None:
+        control = self._paths.control(site.sandbox_id)
+        if control.exists():
+            kernel.unmount(str(control))
+            control.rmdir()
+
+    def _make_group(self, site: Site) -> None:
+        memory_mb = site.spec.limits.memory_mb + site.runtime.capabilities.memory_overhead_mb
+        self._cgroups.create(site.sandbox_id, GroupLimits(site.spec.limits.cpu, memory_mb << 20))
+
+    def _remove_group(self, site: Site) -> None:
+        site.group.remove()
+
+    def _make_disk(self, site: Site) -> None:
+        size = site.spec.limits.disk_mb
+        make_disk(self._paths.disk(site.sandbox_id), size_mb=size, templates=self._paths.images)
+
+    def _remove_disk(self, site: Site) -> None:
+        self._paths.disk(site.sandbox_id).unlink(missing_ok=True)
+
+    def _start_runtime(self, site: Site) -> None:
+        launch = Launch(
+            sandbox_id=site.sandbox_id,
+            limits=site.spec.limits,
+            root=self._images.resolve(site.spec.image),
+            disk=self._paths.disk(site.sandbox_id),
+            control=self._paths.control(site.sandbox_id),
+            group=site.group,
+            ids=site.ids,
+            user_namespace=self._ids.namespace(site.ids) if site.ids else None,
+            open_files=self._open_files,
+        )
+        site.pid = site.runtime.start(launch)
+
+    def _stop_runtime(self, site: Site) -> None:
+        site.group.kill(timeout=KILL_TIMEOUT)
+        site.runtime.forget(site.sandbox_id)

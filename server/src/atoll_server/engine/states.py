@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The life of a sandbox as a table. Nothing else compares states to decide what is legal.
+
+creating ──► running ⇄ paused            any ──► terminated
+                running, paused ──► failed ──► terminated
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+
+from atoll_server.engine.model import State
+
+
+class Event(enum.Enum):
+    """What can happen to a sandbox."""
+
+    STARTED = "started"
+    PAUSED = "paused"
+    RESUMED = "resumed"
+    BROKE = "broke"
+    ENDED = "ended"
+
+
+TRANSITIONS: Mapping[tuple[State, Event], State] = {
+    (State.CREATING, Event.STARTED): State.RUNNING,
+    (State.RUNNING, Event.PAUSED): State.PAUSED,
+    (State.PAUSED, Event.RESUMED): State.RUNNING,
+    (State.RUNNING, Event.BROKE): State.FAILED,
+    (State.PAUSED, Event.BROKE): State.FAILED,
+    **{(state, Event.ENDED): State.TERMINATED for state in State},
+}
+
+
+class IllegalTransition(Exception):
+    """Our own mistake: an event in a state that does not know it."""
+
+
+def next_state(state: State, event: Event) -> State:
+    """Where `event` leads from `state`. Ending is legal from everywhere, also twice."""
+    try:
+        return TRANSITIONS[state, event]
+    except KeyError:
+        raise IllegalTransition(f"{event.value} in state {state.value}") from None
+
+
+def can_exec(state: State) -> bool:
+    """Whether commands and file operations are possible."""
+    return state is State.RUNNING
+
+
+def is_ended(state: State) -> bool:
+    """Whether the sandbox is gone for good; what remains is its record."""
+    return state is State.TERMINATED
+
+
+def is_live(state: State) -> bool:
+    """Whether something of the sandbox may exist on the host."""
+    return state is not State.TERMINATED

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A sandbox's disk: a sparse ext4 image, whose size is the disk limit.
+
+Formatting costs more than copying, so an empty image is formatted once per size and copied, data extents only.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from pathlib import Path
+
+from atoll_server import host
+
+_FORMAT_TIMEOUT = 60.0
+_COPY_PIECE = 1 << 24
+
+
+def make_disk(target: Path, *, size_mb: int, templates: Path) -> None:
+    """Create an empty disk of `size_mb` MiB at `target`. Blocks for some milliseconds."""
+    template = templates / f"disk-{size_mb}.ext4"
+    if not template.exists():
+        _format_template(template, size_mb)
+    _copy_sparse(template, target)
+
+
+def _format_template(template: Path, size_mb: int) -> None:
+    """Format beside the final name and rename, so that two at once, or a crash, leave a whole file or none."""
+    descriptor, name = tempfile.mkstemp(prefix=template.name, dir=template.parent)
+    try:
+        os.ftruncate(descriptor, size_mb << 20)
+        # No journal: a disk does not outlive its sandbox's processes. Inode tables stay unwritten until used.
+        options = [
+            "-O",
+            "^has_journal",
+            "-E",
+            "lazy_itable_init=1,nodiscard",
+            "-m",
+            "0",
+            "-i",
+            "16384",
+        ]
+        host.run(["mkfs.ext4", "-q", "-F", *options, name], timeout=_FORMAT_TIMEOUT)
+        os.rename(name, template)
+    except BaseException:
+        os.unlink(name)
+        raise
+    finally:
+        os.close(descriptor)
+
+
+def _copy_sparse(source: Path, target: Path) -> None:
+    """Copy the data extents of a sparse file and leave its holes."""
+    reader = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+    writer = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        size = os.fstat(reader).st_size
+        os.ftruncate(writer, size)
+        position = _next_data(reader, 0)
+        while position is not None:
+            end = os.lseek(reader, position, os.SEEK_HOLE)
+            while position < end:
+                position += os.copy_file_range(
+                    reader, writer, min(end - position, _COPY_PIECE), position, position
+                )
+            position = _next_data(reader, end)
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+def _next_data(descriptor: int, position: int) -> int | None:
+    try:
+        return os.lseek(descriptor, position, os.SEEK_DATA)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            return None
+        raise

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Starting a sandbox through an OCI runtime's command line. The drivers differ in flags and configuration only."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from atoll_server import host
+from atoll_server.runtimes.base import Launch, RuntimeFailed, Staged
+from atoll_server.runtimes.stage import build_stage
+
+START_TIMEOUT = 30.0
+READY = b"ready\n"
+
+_OUTPUT_LIMIT = 16 * 1024
+# Moves itself into each group named before `--`, then becomes the program named after it.
+_ENTER_GROUPS = 'while [ "$1" != -- ]; do echo 0 > "$1" || exit 70; shift; done; shift; exec "$@"'
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where the drivers find the agent's binary, and keep the runtime's own notes."""
+
+    agent: Path
+    state: Path
+
+
+def start(
+    launch: Launch,
+    paths: Paths,
+    *,
+    program: Callable[[str, Path], Sequence[str]],
+    configure: Callable[[Staged], dict[str, Any]],
+) -> int:
+    """Build the root, write the bundle, run `program(bundle, pid_file)` in the group, and wait for the agent."""
+    staged = build_stage(launch, agent=paths.agent)
+    (staged.bundle / "config.json").write_text(json.dumps(configure(staged)))
+    pid_file = staged.bundle / "pid"
+    return launch_in_group(launch, program(str(staged.bundle), pid_file), pid_file)
+
+
+def launch_in_group(launch: Launch, argv: Sequence[str], pid_file: Path) -> int:
+    """Run a program that leaves the agent running, wait until that listens, and return the pid from `pid_file`."""
+    groups = [str(file) for file in launch.group.entry_files()]
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    try:
+        try:
+            entering = ["/bin/sh", "-c", _ENTER_GROUPS, "enter", *groups, "--", *argv]
+            host.run(entering, timeout=START_TIMEOUT, stdout=writer)
+        except host.HostCommandFailed as error:
+            raise RuntimeFailed(f"{error}: {_drain(reader)}") from None
+        finally:
+            os.close(writer)
+        _wait_until_ready(reader)
+        return int(pid_file.read_text())
+    finally:
+        os.close(reader)
+
+
+def _wait_until_ready(reader: int) -> None:
+    """Wait until the agent has written `ready`. End of file means that it died; the pipe says of what."""
+    deadline = time.monotonic() + START_TIMEOUT
+    written = b""
+    while READY not in written:
+        left = deadline - time.monotonic()
+        if left <= 0 or not select.select([reader], [], [], left)[0]:
+            raise RuntimeFailed(
+                f"the agent was not ready after {START_TIMEOUT:g} s: {_text(written)}"
+            )
+        piece = os.read(reader, 4096)
+        if not piece or len(written) > _OUTPUT_LIMIT:
+            raise RuntimeFailed(f"the agent did not start: {_text(written)}")
+        written += piece
+
+
+def _drain(reader: int) -> str:
+    """What stands in the pipe now, without waiting for more."""
+    os.set_blocking(reader, False)
+    try:
+        return _text(os.read(reader, _OUTPUT_LIMIT))
+    except BlockingIOError:
+        return ""
+
+
+def _text(written: bytes) -> str:
+    return written.decode("utf-8", "replace").strip()

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the OpenAPI document says is what the server does, for input that fits it and for input that does not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import hypothesis
+import pytest
+import schemathesis
+from schemathesis.checks import not_a_server_error
+from schemathesis.generation import GenerationMode
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from tests.support.api import Api
+
+EXAMPLES = 25
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+]
+OPERATIONS = [
+    ("GET", "/v1/health"),
+    ("GET", "/v1/openapi.json"),
+    ("POST", "/v1/sandboxes"),
+    ("GET", "/v1/sandboxes"),
+    ("GET", "/v1/sandboxes/{id}"),
+    ("DELETE", "/v1/sandboxes/{id}"),
+    ("POST", "/v1/sandboxes/{id}/execute"),
+    ("GET", "/v1/sandboxes/{id}/files"),
+    ("PUT", "/v1/sandboxes/{id}/files"),
+    ("DELETE", "/v1/sandboxes/{id}/files"),
+    ("GET", "/v1/sandboxes/{id}/files/list"),
+    ("GET", "/v1/sandboxes/{id}/files/stat"),
+    ("GET", "/v1/sandboxes/{id}/files/exists"),
+    ("POST", "/v1/sandboxes/{id}/files/mkdir"),
+    ("POST", "/v1/sandboxes/{id}/files/move"),
+    ("POST", "/v1/sandboxes/{id}/files/copy"),
+    ("POST", "/v1/sandboxes/{id}/files/chmod"),
+    ("POST", "/v1/sandboxes/{id}/files/chown"),
+    ("GET", "/v1/sandboxes/{id}/files/archive"),
+    ("PUT", "/v1/sandboxes/{id}/files/archive"),
+]
+
+
+@pytest.fixture(scope="module")
+def schema(api: Api) -> schemathesis.schemas.BaseSchema:
+    document = api.call("GET", "/v1/openapi.json", key=None).json()
+    schema = schemathesis.openapi.from_dict(document)
+    schema.config.update(base_url=api.server.url)
+    return schema
+
+
+@pytest.fixture
+def sandbox_id(api: Api) -> Iterator[str]:
+    with api.sandbox() as sandbox_id:
+        yield sandbox_id
+
+
+@pytest.fixture(autouse=True)
+def _terminate_all(api: Api) -> Iterator[None]:
+    """What creating with generated input made is ended again."""
+    yield
+    while live := api.call("GET", "/v1/sandboxes?state=running&limit=100").json()["data"]:
+        for sandbox in live:
+            api.terminate(sandbox["id"])
+
+
+def test_every_operation_of_the_document_is_tried(schema: schemathesis.schemas.BaseSchema) -> None:
+    paths = schema.raw_schema["paths"]
+    document = {(method.upper(), path) for path in paths for method in paths[path]}
+
+    assert document == set(OPERATIONS)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)
+@pytest.mark.parametrize(("method", "path"), OPERATIONS)
+def test_no_input_makes_the_server_fail(
+    schema: schemathesis.schemas.BaseSchema,
+    api: Api,
+    sandbox_id: str,
+    method: str,
+    path: str,
+    mode: GenerationMode,
+) -> None:
+    operation = schema[path][method]
+    # Each example that fits makes a sandbox.
+    examples = 8 if (method, path) == ("POST", "/v1/sandboxes") else EXAMPLES
+
+    @hypothesis.settings(
+        max_examples=examples,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        suppress_health_check=list(hypothesis.HealthCheck),
+    )
+    @hypothesis.given(case=operation.as_strategy(generation_mode=mode))
+    def try_one(case: schemathesis.Case[Any]) -> None:
+        if "{id}" in path and mode is GenerationMode.POSITIVE:
+            case.path_parameters["id"] = sandbox_id
+        if method == "POST" and path.endswith("/execute") and isinstance(case.body, dict):
+            case.body["timeoutMs"] = 1000
+        case.call_and_validate(
+            checks=CHECKS,
+            headers={"Authorization": f"Bearer {api.server.api_key}"},
+            timeout=10,
+        )
+
+    try:
+        try_one()
+    except hypothesis.errors.Unsatisfiable:
+        pytest.skip("host lacks any input that would not fit: the operation takes none")

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every test here leaves the host as it found it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.api import Api
+from tests.support.cleanliness import assert_host_is_clean
+from tests.support.server import ServerProcess
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _clean_host(api: Api) -> Iterator[None]:
+    """Looks once a module has ended, after its tests' sandboxes are gone: a look costs more than most tests."""
+    yield
+    assert_host_is_clean(api)
+
+
+@pytest.fixture(scope="session")
+def api(server: ServerProcess) -> Api:
+    return Api(server)
+
+
+@pytest.fixture(scope="module")
+def sandbox_id(api: Api, runtime: str) -> Iterator[str]:
+    """A sandbox that the tests of a module share."""
+    with api.sandbox(runtime=runtime) as sandbox_id:
+        yield sandbox_id
+
+
+@pytest.fixture
+def own_server() -> Iterator[ServerProcess]:
+    """A server that the test may kill."""
+    with ServerProcess() as server:
+        yield server

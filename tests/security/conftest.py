@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every test here leaves the host as it found it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from atoll import Atoll, Sandbox
+from tests.support.api import Api
+from tests.support.cleanliness import assert_host_is_clean
+from tests.support.server import ServerProcess
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _clean_host(api: Api) -> Iterator[None]:
+    """Looks once a module has ended, after its tests' sandboxes are gone: a look costs more than most tests."""
+    yield
+    assert_host_is_clean(api)
+
+
+@pytest.fixture(scope="session")
+def api(server: ServerProcess) -> Api:
+    return Api(server)
+
+
+@pytest.fixture(scope="module")
+def client(server: ServerProcess) -> Iterator[Atoll]:
+    with Atoll(api_url=server.url, api_key=server.api_key) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def sandbox(client: Atoll, runtime: str) -> Iterator[Sandbox]:
+    """One sandbox for the tests of a module."""
+    with client.sandboxes.create("host", runtime=runtime) as sandbox:
+        yield sandbox
+
+
+class Probe:
+    """Runs a program of `probes/` in a sandbox and returns what it found."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self._sandbox = sandbox
+
+    def __call__(self, name: str, *arguments: str, user: str = "root") -> Any:
+        program = (Path(__file__).parent / "probes" / f"{name}.py").read_text()
+        result = self._sandbox.exec(
+            ["python3", "-c", program, *arguments], user=user, cwd="/", check=True
+        )
+        return json.loads(result.stdout)
+
+
+@pytest.fixture(scope="module")
+def probe(sandbox: Sandbox) -> Probe:
+    return Probe(sandbox)

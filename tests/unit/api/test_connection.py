@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The application behind the server it runs in, over a unix socket."""
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import uvicorn
+
+from atoll_server.api.connection import HEAD_BYTES
+from atoll_server.serve import _uvicorn_config
+from tests.unit.api.memory import KEY, Client
+
+pytestmark = pytest.mark.anyio
+
+
+class Quiet(uvicorn.Server):
+    """uvicorn without its signal handlers."""
+
+    @asynccontextmanager
+    async def listening(self, path: Path) -> AsyncIterator[None]:
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(path))
+            listener.listen()
+            async with asyncio.TaskGroup() as group:
+                running = group.create_task(self._serve([listener]))
+                yield
+                self.should_exit = True
+                await running
+
+
+@pytest.fixture
+async def client() -> Client:
+    client = Client()
+    await client.create()
+    return client
+
+
+@pytest.fixture
+async def path(client: Client, tmp_path: Path) -> AsyncIterator[Path]:
+    async with Quiet(_uvicorn_config(client.app)).listening(tmp_path / "s"):
+        yield tmp_path / "s"
+
+
+async def exchange(path: Path, raw: bytes) -> bytes:
+    reader, writer = await asyncio.open_unix_connection(path)
+    writer.write(raw)
+    try:
+        async with asyncio.timeout(10):
+            return await reader.read()
+    except ConnectionResetError:
+        return b""
+    finally:
+        writer.close()
+
+
+def request(method: str, target: str, body: bytes = b"", *headers: str) -> bytes:
+    lines = [
+        f"{method} {target} HTTP/1.1",
+        "host: x",
+        f"authorization: Bearer {KEY}",
+        "content-type: application/json",
+        f"content-length: {len(body)}",
+        *headers,
+    ]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+async def test_answer_comes_whole(path: Path) -> None:
+    answer = await exchange(path, request("GET", "/v1/health", b"", "connection: close"))
+
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["status"] == "ok"
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"GARBAGE\r\n\r\n",
+        b"GET /\xff HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"GET http://[ HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999999999999999\r\n\r\n",
+        b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: x\r\nx: " + b"a" * (2 * HEAD_BYTES),
+    ],
+)
+async def test_what_is_not_http_is_a_bad_request_in_our_form(path: Path, raw: bytes) -> None:
+    answer = await exchange(path, raw)
+
+    assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert b"content-type: application/json; charset=utf-8\r\n" in answer
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["code"] == "INVALID_REQUEST"
+
+
+async def test_connection_lives_on_after_a_body_that_was_refused(path: Path) -> None:
+    too_large = request("POST", "/v1/sandboxes", b" " * 2_000_000)
+
+    answers = await exchange(
+        path, too_large + request("GET", "/v1/health", b"", "connection: close")
+    )
+
+    assert answers.startswith(b"HTTP/1.1 413 ")
+    assert b"HTTP/1.1 200 OK\r\n" in answers
+
+
+async def test_client_that_may_not_is_told_before_it_sends(path: Path) -> None:
+    head = request(
+        "PUT",
+        "/v1/sandboxes/sb_none/files?path=a",
+        b"",
+        "expect: 100-continue",
+        "connection: close",
+    )
+
+    answer = await exchange(path, head.replace(b"content-length: 0", b"content-length: 1000000000"))
+
+    assert answer.startswith(b"HTTP/1.1 404 ")
+
+
+@pytest.mark.parametrize("accept", ["application/json", "application/vnd.atoll.frames"])
+async def test_command_is_killed_when_the_connection_closes(
+    client: Client, path: Path, accept: str
+) -> None:
+    target = "/v1/sandboxes/sb_0000000000/execute"
+    _, writer = await asyncio.open_unix_connection(path)
+    writer.write(request("POST", target, b'{"command":["sleep"]}', f"accept: {accept}"))
+    await client.engine.commanded.wait()
+
+    writer.close()
+
+    async with asyncio.timeout(5):
+        await client.engine.left.wait()
+    assert client.engine.left_early == client.engine.commands
+
+
+async def test_half_an_upload_is_no_file(client: Client, path: Path) -> None:
+    target = "/v1/sandboxes/sb_0000000000/files?path=a"
+    raw = request("PUT", target, b"x" * 100).replace(
+        b"application/json", b"application/octet-stream"
+    )
+    _, writer = await asyncio.open_unix_connection(path)
+
+    writer.write(raw[:-1])
+    await writer.drain()
+    writer.close()
+    whole = await exchange(
+        path, raw.replace(b"path=a", b"path=b").replace(b"host: x", b"connection: close")
+    )
+
+    assert whole.startswith(b"HTTP/1.1 200 OK")
+    assert client.engine.disks[next(iter(client.engine.disks))].content.keys() == {b"/workspace/b"}
+
+
+async def test_stream_that_is_not_read_holds_back_its_command(client: Client, path: Path) -> None:
+    target = "/v1/sandboxes/sb_0000000000/execute"
+    reader, writer = await asyncio.open_unix_connection(path)
+    body = b'{"command":["flood","100000000"]}'
+    writer.write(
+        request("POST", target, body, "accept: application/vnd.atoll.frames", "connection: close")
+    )
+    await client.engine.commanded.wait()
+    for _ in range(200):
+        await asyncio.sleep(0)
+
+    before = client.engine.played
+    total = 0
+    async with asyncio.timeout(20):
+        while chunk := await reader.read(1 << 20):
+            total += len(chunk)
+    writer.close()
+
+    assert before < 10_000_000
+    assert total > 99_000_000

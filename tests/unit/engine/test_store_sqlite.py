@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+import sqlite3
+import stat
+from pathlib import Path
+
+import pytest
+
+from atoll_server.engine.store import StoreError
+from atoll_server.engine.store_sqlite import SqliteStore
+
+
+def version(path: Path) -> int:
+    with sqlite3.connect(path) as database:
+        (number,) = database.execute("PRAGMA user_version").fetchone()
+    database.close()
+    return int(number)
+
+
+def test_database_is_migrated_once(tmp_path: Path) -> None:
+    path = tmp_path / "atoll.db"
+    SqliteStore(path).close()
+    first = version(path)
+
+    SqliteStore(path).close()
+
+    assert first == version(path) > 0
+
+
+def test_database_is_for_its_owner_alone(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "atoll.db")
+
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    store.close()
+
+    assert modes == {0o600}
+
+
+def test_database_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "atoll.db"
+    with sqlite3.connect(path) as database:
+        database.execute("PRAGMA user_version = 999")
+    database.close()
+
+    with pytest.raises(StoreError, match="newer Atoll"):
+        SqliteStore(path)
+
+
+def test_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "atoll.db"
+    path.write_bytes(b"no database " * 1000)
+
+    with pytest.raises(StoreError, match="cannot use the database"):
+        SqliteStore(path)
+
+
+def test_missing_directory_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="cannot use the database"):
+        SqliteStore(tmp_path / "none" / "atoll.db")

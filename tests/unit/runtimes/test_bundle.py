@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from atoll_server.engine.model import Limits, SandboxId
+from atoll_server.runtimes.base import Launch, RootFilesystem, Staged, Tree
+from atoll_server.runtimes.bundle import confine_to_host_kernel, render_config
+from atoll_server.runtimes.cgroups import Group
+from atoll_server.runtimes.idmap import IdRange
+from atoll_server.runtimes.seccomp import ALLOWED, REFUSED, render_seccomp
+
+LAUNCH = Launch(
+    sandbox_id=SandboxId("sb_0123456789"),
+    limits=Limits(cpu=2, memory_mb=4096, disk_mb=10240),
+    root=RootFilesystem((Tree(Path("/images/host"), "/"), Tree(Path("/usr"), "/usr"))),
+    disk=Path("/disks/sb_0123456789.ext4"),
+    control=Path("/run/atoll/control/sb_0123456789"),
+    group=Group(2, {"unified": Path("/sys/fs/cgroup/atoll/sb_0123456789")}),
+    ids=IdRange(100_000),
+    user_namespace=None,
+    open_files=1024,
+)
+STAGED = Staged(Path("/stage"), Path("/stage/root"), Path("/stage/control"))
+# What would reach past a sandbox's own files and processes, or past its user namespace.
+DANGEROUS = {
+    "CAP_SYS_ADMIN",
+    "CAP_SYS_MODULE",
+    "CAP_SYS_PTRACE",
+    "CAP_SYS_RAWIO",
+    "CAP_SYS_BOOT",
+    "CAP_SYS_TIME",
+    "CAP_NET_ADMIN",
+    "CAP_NET_RAW",
+    "CAP_MKNOD",
+    "CAP_BPF",
+    "CAP_DAC_READ_SEARCH",
+}
+
+
+def test_no_dangerous_capability_in_any_set() -> None:
+    sets = render_config(LAUNCH, STAGED)["process"]["capabilities"]
+
+    assert all(not DANGEROUS & set(names) for names in sets.values())
+    assert "ambient" not in sets
+    assert "inheritable" not in sets
+
+
+def test_every_process_is_barred_from_new_privileges() -> None:
+    assert render_config(LAUNCH, STAGED)["process"]["noNewPrivileges"] is True
+
+
+def test_a_container_has_every_namespace_and_its_own_id_range() -> None:
+    linux = confine_to_host_kernel(render_config(LAUNCH, STAGED), LAUNCH)["linux"]
+
+    kinds = {namespace["type"] for namespace in linux["namespaces"]}
+    assert kinds == {"pid", "network", "ipc", "uts", "mount", "user", "cgroup"}
+    assert all("path" not in namespace for namespace in linux["namespaces"])
+    assert linux["uidMappings"] == [{"containerID": 0, "hostID": 100_000, "size": 65_536}]
+    assert linux["gidMappings"] == linux["uidMappings"]
+
+
+def test_no_mount_of_the_host_but_the_control_directory() -> None:
+    mounts = render_config(LAUNCH, STAGED)["mounts"]
+
+    assert [m["source"] for m in mounts if m["type"] == "bind"] == ["/stage/control"]
+    assert all("nosuid" in m["options"] for m in mounts)
+
+
+def test_the_configuration_is_json() -> None:
+    config = confine_to_host_kernel(render_config(LAUNCH, STAGED), LAUNCH)
+
+    assert json.loads(json.dumps(config)) == config
+
+
+def test_calls_that_reach_the_kernel_s_depths_are_refused() -> None:
+    assert not set(ALLOWED) & set(REFUSED)
+    for name in ("mount", "unshare", "setns", "bpf", "io_uring_setup", "keyctl", "userfaultfd"):
+        assert name in REFUSED
+
+
+def test_clone3_is_unknown_so_that_clone_s_flags_can_be_checked() -> None:
+    profile = render_seccomp("x86_64")
+
+    named = {name for rule in profile["syscalls"] for name in rule["names"]}
+    assert "clone3" not in named
+    assert profile["defaultErrnoRet"] == 38
+    (clone,) = [rule for rule in profile["syscalls"] if rule["names"] == ["clone"]]
+    # 0x10000000 is CLONE_NEWUSER, 0x20000 CLONE_NEWNS.
+    assert clone["args"][0]["value"] & 0x10020000 == 0x10020000

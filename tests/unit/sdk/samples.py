@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Records as the server sends them."""
+
+from __future__ import annotations
+
+import json
+import struct
+from typing import Any
+
+
+def sandbox(**changes: Any) -> dict[str, Any]:
+    return {
+        "id": "sb_0123456789",
+        "state": "running",
+        "image": "host",
+        "runtime": "container",
+        "isolation": "namespaces",
+        "resources": {"cpu": 2, "memoryMb": 4096, "diskMb": 10240},
+        "env": {"A": "1"},
+        "metadata": {"team": "blue"},
+        "workdir": "/workspace",
+        "timeoutMs": 300000,
+        "idleTimeoutMs": 120000,
+        "createdAt": "2026-01-02T03:04:05.678Z",
+        "startedAt": "2026-01-02T03:04:05.700Z",
+        "pausedAt": None,
+        "terminatedAt": None,
+        "reason": None,
+        "detail": None,
+        **changes,
+    }
+
+
+def page(
+    *sandboxes: dict[str, Any], total: int, offset: int = 0, limit: int = 100
+) -> dict[str, Any]:
+    more = offset + len(sandboxes) < total
+    pagination = {"total": total, "limit": limit, "offset": offset, "hasMore": more}
+    return {"data": list(sandboxes), "pagination": pagination}
+
+
+def result(**changes: Any) -> dict[str, Any]:
+    return {
+        "stdout": "",
+        "stderr": "",
+        "exitCode": 0,
+        "signal": None,
+        "durationMs": 7,
+        "timedOut": False,
+        "oomKilled": False,
+        "truncated": False,
+        **changes,
+    }
+
+
+def entry(**changes: Any) -> dict[str, Any]:
+    return {
+        "name": "a.txt",
+        "path": "/workspace/a.txt",
+        "type": "file",
+        "isDirectory": False,
+        "sizeBytes": 3,
+        "mode": "0644",
+        "uid": 0,
+        "gid": 0,
+        "user": "root",
+        "group": "root",
+        "modifiedAt": "2026-01-02T03:04:05.678Z",
+        "target": None,
+        **changes,
+    }
+
+
+def frame(kind: int, payload: bytes, offset: int = 0) -> bytes:
+    return struct.pack(">IB3sQ", len(payload), kind, b"\0\0\0", offset) + payload
+
+
+def control(event: str, **members: Any) -> bytes:
+    return frame(0, json.dumps({"event": event, **members}).encode())
+
+
+def exit_frame(**changes: Any) -> bytes:
+    return control("exit", **result(**changes))

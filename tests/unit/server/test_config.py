@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from atoll.models import Runtime
+from atoll_server.config import ConfigError, Settings, load_settings
+
+
+def write(path: Path, text: str) -> str:
+    path.write_text(text)
+    return str(path)
+
+
+def test_without_any_source_everything_is_the_default(tmp_path: Path) -> None:
+    settings = load_settings(config=write(tmp_path / "empty.toml", ""), environ={})
+
+    assert settings == Settings()
+    assert (settings.host, settings.port, settings.state_dir) == (
+        "127.0.0.1",
+        7420,
+        Path("/var/lib/atoll"),
+    )
+
+
+def test_argument_beats_environment_beats_file(tmp_path: Path) -> None:
+    config = write(tmp_path / "c.toml", 'host = "file"\nport = 1\nlog_level = "error"')
+    env = {"ATOLL_HOST": "env", "ATOLL_PORT": "2", "ATOLL_CONFIG": config, "OTHER": "x"}
+
+    settings = load_settings(environ=env, host="argument", port=None)
+
+    assert (settings.host, settings.port, settings.log_level) == ("argument", 2, "error")
+
+
+def test_every_kind_of_setting_can_come_as_text() -> None:
+    env = {
+        "ATOLL_SOCKET": "/run/a.sock",
+        "ATOLL_API_KEY": "one, two",
+        "ATOLL_RUNTIME": "container",
+        "ATOLL_PRIVATE": "true",
+        "ATOLL_TERMINATED_KEEP_DAYS": "1.5",
+        "ATOLL_OUTPUT_LIMIT_BYTES": "4096",
+        "ATOLL_DEFAULT_IMAGE": "host",
+    }
+
+    settings = load_settings(environ=env)
+
+    assert settings.socket == Path("/run/a.sock")
+    assert settings.api_keys == ("one", "two")
+    assert settings.runtime is Runtime.CONTAINER
+    assert settings.private is True
+    assert settings.terminated_keep_days == 1.5
+    assert settings.output_limit_bytes == 4096
+    assert settings.default_image == "host"
+
+
+def test_empty_environment_variable_counts_as_absent() -> None:
+    assert load_settings(environ={"ATOLL_HOST": "", "ATOLL_API_KEY": ""}) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"port": "many"}, "setting port: expected a whole number, got 'many'"),
+        ({"port": 70000}, "setting port: must be 0 to 65535; got 70000"),
+        ({"port": True}, "setting port: expected a whole number"),
+        ({"runtime": "docker"}, "setting runtime: expected auto, gvisor or container"),
+        ({"log_level": "loud"}, "setting log_level: must be one of debug, info, warning, error"),
+        ({"private": "maybe"}, "setting private: expected true or false"),
+        ({"private": True}, "setting socket: needed with private"),
+        ({"run_dir": "/" + "x" * 48}, "setting run_dir: at most 48 bytes"),
+        ({"socket": "/" + "x" * 107}, "setting socket: at most 107 bytes"),
+        ({"host": ""}, "setting host: expected text"),
+        ({"api_keys": [""]}, "setting api_keys: expected a list of keys"),
+        ({"output_limit_bytes": 1}, "setting output_limit_bytes: must be 1024 to"),
+    ],
+)
+def test_setting_that_cannot_be_is_named(overrides: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        load_settings(environ={}, **overrides)
+
+    assert message in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("prot = 1", "no such settings: prot; known: host"),
+        ("port = [", "c.toml: "),
+        ("port = 99999", "setting port"),
+    ],
+)
+def test_mistake_in_the_file_is_named(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        load_settings(config=write(tmp_path / "c.toml", text), environ={})
+
+    assert message in str(raised.value)
+
+
+def test_named_file_must_exist(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such configuration file"):
+        load_settings(config=tmp_path / "none.toml", environ={})
+
+
+def test_keys_are_not_shown() -> None:
+    settings = load_settings(environ={"ATOLL_API_KEY": "secret"})
+
+    assert "secret" not in repr(settings)
+    with pytest.raises(ConfigError) as raised:
+        load_settings(environ={"ATOLL_API_KEY": "secret,"})
+    assert "secret" not in str(raised.value)
+
+
+def test_every_setting_says_what_it_means() -> None:
+    assert [entry.name for entry in fields(Settings) if not entry.metadata.get("description")] == []
