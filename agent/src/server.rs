@@ -82,11 +82,12 @@ impl Server {
     }
 
     fn stay_idle(&self) -> bool {
-        if self.idle.fetch_add(1, Ordering::SeqCst) < MAX_IDLE_THREADS {
-            return true;
+        // One step: counted in and out again, it would hide from `take_work` that nobody waits.
+        let one_more = |idle| (idle < MAX_IDLE_THREADS).then_some(idle + 1);
+        let stays = self.idle.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more).is_ok();
+        if !stays {
+            self.threads.fetch_sub(1, Ordering::SeqCst);
         }
-        self.idle.fetch_sub(1, Ordering::SeqCst);
-        self.threads.fetch_sub(1, Ordering::SeqCst);
-        false
+        stays
     }
 }

@@ -33,6 +33,7 @@ pub struct Session<'a> {
 /// Every write wakes the server, which on a small host takes its time from the command itself. So
 /// the whole answer of a command that ends at once, or with its first output, is one write.
 const HOLD: Duration = Duration::from_millis(2);
+/// Longer than the hold, so that one wait without any news outlasts it.
 const HOLD_WAIT_MS: i32 = 3;
 
 /// What is ready, in the order of the poll set.
@@ -108,7 +109,7 @@ impl<'a> Session<'a> {
                 self.stdin.write_held();
                 self.take_frames()?;
             }
-            if ready.stdout || ready.stderr || self.hold_left().is_none() {
+            if ready.stdout || ready.stderr || self.is_hold_over() {
                 self.held_until = None;
             }
             if ready.stdout {
@@ -132,8 +133,7 @@ impl<'a> Session<'a> {
             output(&self.stderr),
             entry(self.stdin.blocked_fd(), POLLOUT),
         ];
-        // Longer than what is left, so that it has passed when the wait is over.
-        let timeout = self.hold_left().map_or(-1, |_| HOLD_WAIT_MS);
+        let timeout = if self.held_until.is_some() { HOLD_WAIT_MS } else { -1 };
         match poll_fds(&mut fds, timeout).map_err(Error::from) {
             // Nothing is ready then, and we come again.
             Ok(_) | Err(Error::System(errno::EINTR)) => {}
@@ -158,8 +158,8 @@ impl<'a> Session<'a> {
         hear | speak
     }
 
-    fn hold_left(&self) -> Option<Duration> {
-        self.held_until?.checked_duration_since(Instant::now())
+    fn is_hold_over(&self) -> bool {
+        self.held_until.map_or(true, |until| Instant::now() >= until)
     }
 
     fn hear_client(&mut self) -> Result<()> {

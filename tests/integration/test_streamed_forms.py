@@ -8,7 +8,7 @@ import struct
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http.client import HTTPResponse
 from typing import Any
 
@@ -168,6 +168,22 @@ def test_lines_never_split_a_character_and_long_ones_come_in_pieces(
 def test_bytes_that_are_not_utf8_stand_as_replacement_characters(api: Api, sandbox_id: str) -> None:
     with streamed(api, sandbox_id, NDJSON, r"printf '\377\303\250\n'") as response:
         assert read_ndjson(response)[0]["line"] == "\ufffdè"
+
+
+def test_silent_commands_are_told_to_have_started_however_many_start_at_once(
+    api: Api, sandbox_id: str
+) -> None:
+    silent = "until [ -e /tmp/go ]; do sleep 0.2; done"
+    with ExitStack() as running, ThreadPoolExecutor(max_workers=24) as pool:
+
+        def start(_: int) -> HTTPResponse:
+            # The head of the answer comes with the news of the start, and here nothing else can bring it.
+            return running.enter_context(streamed(api, sandbox_id, NDJSON, silent))
+
+        responses = list(pool.map(start, range(24)))
+        assert api.execute(sandbox_id, "touch /tmp/go").status == 200
+
+        assert [read_ndjson(response)[-1]["exitCode"] for response in responses] == [0] * 24
 
 
 @pytest.mark.slow
