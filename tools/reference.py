@@ -103,7 +103,7 @@ def _variable(name: str) -> str:
 
 def _default(field: dataclasses.Field[Any]) -> str:
     value = field.default
-    if value is None or value == ():
+    if value in (None, ()) or field.default_factory is not dataclasses.MISSING:
         return "none"
     return f"`{value.value if isinstance(value, Enum) else value}`".replace("`False`", "`false`")
 
@@ -298,6 +298,8 @@ def _shown(value: Any) -> str:
         return ""
     if isinstance(value, dict):
         return "its own" if value else "empty"
+    if isinstance(value, list):
+        return " ".join(_shown(item) for item in value)
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 
@@ -316,7 +318,8 @@ def render_cli() -> Iterator[str]:
 
 
 def _render_command(name: str, command: Any, parent: Any) -> Iterator[str]:
-    context = command.make_context(name, [], parent=parent, resilient_parsing=True)
+    own_name = name.rpartition(" ")[2]
+    context = command.make_context(own_name, [], parent=parent, resilient_parsing=True)
     yield ""
     yield f"## atoll {name}"
     yield ""
@@ -325,6 +328,11 @@ def _render_command(name: str, command: Any, parent: Any) -> Iterator[str]:
     yield f"    {command.get_usage(context).removeprefix('Usage: ')}"
     yield ""
     yield from _render_options(command)
+    if hasattr(command, "list_commands"):
+        for inner in command.list_commands(context):
+            yield from _render_command(
+                f"{name} {inner}", command.get_command(context, inner), context
+            )
 
 
 def _render_options(command: Any) -> Iterator[str]:
@@ -336,7 +344,8 @@ def _render_options(command: Any) -> Iterator[str]:
         for entry in options
         if entry.help and "completion" not in entry.name
     ]
-    yield from _table(("option", "meaning"), rows)
+    if rows:
+        yield from _table(("option", "meaning"), rows)
 
 
 # What all pages use.

@@ -37,6 +37,7 @@ NAMES = {
     "AsyncFiles": "Files",
     "AsyncGenerator": "Generator",
     "AsyncIterator": "Iterator",
+    "AsyncKeys": "Keys",
     "AsyncOnLine": "SyncOnLine",
     "AsyncOutput": "Output",
     "AsyncSandbox": "Sandbox",

@@ -28,6 +28,8 @@ struct State {
     queue: BTreeMap<(Instant, u64), Entry>,
     times: BTreeMap<u64, Instant>,
     has_thread: bool,
+    /// When the thread looks again by itself; none where it would not.
+    wakes_at: Option<Instant>,
 }
 
 struct Entry {
@@ -60,7 +62,10 @@ impl Deadlines {
             state.has_thread = true;
         }
         let entry = Entry { process: Arc::clone(process), step: Step::Terminate { grace } };
-        if state.insert(at, entry) {
+        state.insert(at, entry);
+        // Most commands end long before their limit and leave the thread asleep, which is well: it
+        // looks again too early rather than being woken by every command.
+        if state.wakes_at.map_or(true, |wakes_at| at < wakes_at) {
             self.changed.notify_one();
         }
         Ok(())
@@ -99,6 +104,7 @@ impl Deadlines {
         loop {
             let now = Instant::now();
             let first = state.queue.keys().next().copied();
+            state.wakes_at = first.map(|(at, _)| at);
             state = match first {
                 Some((at, id)) if at <= now => {
                     state.times.remove(&id);
@@ -123,12 +129,10 @@ impl Deadlines {
 }
 
 impl State {
-    /// True if this is the earliest deadline now, which the sleeping thread does not know of.
-    fn insert(&mut self, at: Instant, entry: Entry) -> bool {
+    fn insert(&mut self, at: Instant, entry: Entry) {
         let id = entry.process.id;
         self.times.insert(id, at);
         self.queue.insert((at, id), entry);
-        self.queue.keys().next() == Some(&(at, id))
     }
 }
 

@@ -29,6 +29,10 @@ CHECKS = [
 OPERATIONS = [
     ("GET", "/v1/health"),
     ("GET", "/v1/openapi.json"),
+    ("GET", "/v1/keys"),
+    ("POST", "/v1/keys"),
+    ("DELETE", "/v1/keys/{key_id}"),
+    ("GET", "/v1/images"),
     ("POST", "/v1/sandboxes"),
     ("GET", "/v1/sandboxes"),
     ("GET", "/v1/sandboxes/{id}"),

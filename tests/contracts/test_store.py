@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from atoll_server.engine.keys import Scope, make_key
+from atoll_server.engine.keys import ALL_SCOPES, SANDBOX_SCOPES, Scope, make_key
 from atoll_server.engine.model import (
     Cause,
     Limits,
@@ -183,6 +183,13 @@ def test_keys_are_kept_without_their_text(store: Store, tmp_path: Path) -> None:
 
     assert store.keys() == (key,)
     assert all(text.encode() not in path.read_bytes() for path in tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("scopes", [ALL_SCOPES, SANDBOX_SCOPES, frozenset({Scope.KEYS})])
+def test_keys_keep_their_scopes(store: Store, scopes: frozenset[Scope]) -> None:
+    store.add_key(make_key("text", created_at=START, scopes=scopes))
+
+    assert store.keys()[0].scopes == scopes
 
 
 def test_removed_key_is_gone(store: Store) -> None:

@@ -133,6 +133,8 @@ class ServerProcess:
             "ATOLL_API_KEY": self.api_key,
             "ATOLL_STATE_DIR": str(self.state_dir),
             "ATOLL_RUN_DIR": str(self.run_dir),
+            # Tests try many wrong keys from one address, on purpose.
+            "ATOLL_AUTH_FAILURES_PER_MINUTE": "0",
             **self._settings,
         }
 

@@ -17,6 +17,7 @@ from .errors import (
     Internal,
     InvalidConfig,
     InvalidRequest,
+    KeyNotFound,
     NotFound,
     ProtocolError,
     RateLimited,
@@ -36,6 +37,10 @@ from .models import (
     FileType,
     FileWritten,
     Health,
+    ImageInfo,
+    ImageKind,
+    KeyInfo,
+    KeySource,
     Resources,
     Runtime,
     SandboxInfo,
@@ -45,12 +50,20 @@ from .models import (
 
 if TYPE_CHECKING:
     from ._archive import DirectoryDownloaded
-    from ._async import AsyncAtoll, AsyncFiles, AsyncSandbox, AsyncSandboxes, AsyncSandboxList
-    from ._sync import Atoll, Files, Sandbox, Sandboxes, SandboxList
+    from ._async import (
+        AsyncAtoll,
+        AsyncFiles,
+        AsyncKeys,
+        AsyncSandbox,
+        AsyncSandboxes,
+        AsyncSandboxList,
+    )
+    from ._sync import Atoll, Files, Keys, Sandbox, Sandboxes, SandboxList
 
 __all__ = [
     "AsyncAtoll",
     "AsyncFiles",
+    "AsyncKeys",
     "AsyncSandbox",
     "AsyncSandboxList",
     "AsyncSandboxes",
@@ -70,9 +83,15 @@ __all__ = [
     "Files",
     "Forbidden",
     "Health",
+    "ImageInfo",
+    "ImageKind",
     "Internal",
     "InvalidConfig",
     "InvalidRequest",
+    "KeyInfo",
+    "KeyNotFound",
+    "KeySource",
+    "Keys",
     "NotFound",
     "ProtocolError",
     "RateLimited",
@@ -100,12 +119,14 @@ __all__ = [
 _LAZY = {
     "AsyncAtoll": "._async",
     "AsyncFiles": "._async",
+    "AsyncKeys": "._async",
     "AsyncSandbox": "._async",
     "AsyncSandboxList": "._async",
     "AsyncSandboxes": "._async",
     "Atoll": "._sync",
     "DirectoryDownloaded": "._archive",
     "Files": "._sync",
+    "Keys": "._sync",
     "Sandbox": "._sync",
     "SandboxList": "._sync",
     "Sandboxes": "._sync",

@@ -16,6 +16,7 @@ from .errors import InvalidRequest
 from .models import (
     ChangeMode,
     ChangeOwner,
+    CreateKey,
     CreateSandbox,
     ExecRequest,
     MakeDirectory,
@@ -69,6 +70,26 @@ class Request:
 
 def health() -> Request:
     return Request(b"GET", "/v1/health")
+
+
+def list_images() -> Request:
+    return Request(b"GET", "/v1/images")
+
+
+def create_key(*, name: str | None, scopes: str | Sequence[str] | None) -> Request:
+    # "a b" means what ["a", "b"] does; a text must not be taken for a list of letters.
+    words = scopes.replace(",", " ").split() if isinstance(scopes, str) else scopes
+    values = {"name": name, "scopes": None if words is None else list(words)}
+    return _post("/v1/keys", _wire.encode(CreateKey, values), resend=Resend.REFUSED)
+
+
+def list_keys() -> Request:
+    return Request(b"GET", "/v1/keys")
+
+
+def delete_key(key_id: str) -> Request:
+    # Sent twice, the second answer could be "not found" for what the first removed.
+    return Request(b"DELETE", "/v1/keys/" + _id("a key", key_id), resend=Resend.REFUSED)
 
 
 def create_sandbox(values: Mapping[str, Any]) -> Request:
@@ -210,7 +231,7 @@ def make_directory(
     sandbox_id: str, path: PathInSandbox, *, parents: bool, mode: int | str | None
 ) -> Request:
     values = {
-        "path": _path_text(path),
+        **_encode_paths(path=path),
         "parents": parents or None,
         "mode": render_mode(mode),
     }
@@ -229,7 +250,7 @@ def change_mode(
     sandbox_id: str, path: PathInSandbox, mode: int | str, *, recursive: bool
 ) -> Request:
     values = {
-        "path": _path_text(path),
+        **_encode_paths(path=path),
         "mode": render_mode(mode),
         "recursive": recursive or None,
     }
@@ -245,7 +266,7 @@ def change_owner(
     recursive: bool,
 ) -> Request:
     values = {
-        "path": _path_text(path),
+        **_encode_paths(path=path),
         "user": str(user),
         "group": None if group is None else str(group),
         "recursive": recursive or None,
@@ -276,12 +297,18 @@ def render_mode(mode: int | str | None) -> str | None:
 
 
 def _sandbox(sandbox_id: str) -> str:
-    if type(sandbox_id) is not str or not sandbox_id:
-        raise InvalidRequest(f"a sandbox id is text such as sb_4k2m9x7q1z, not {sandbox_id!r:.80}")
+    return "/v1/sandboxes/" + _id("a sandbox", sandbox_id)
+
+
+def _id(whose: str, text: str) -> str:
+    if type(text) is not str or not text:
+        raise InvalidRequest(
+            f"{whose} id is text, such as the one its creation gave, not {text!r:.80}"
+        )
     try:
-        return "/v1/sandboxes/" + quote(sandbox_id, safe="")
+        return quote(text, safe="")
     except UnicodeEncodeError:
-        raise InvalidRequest(f"a sandbox id is text, not {sandbox_id!r:.80}") from None
+        raise InvalidRequest(f"{whose} id is text, not {text!r:.80}") from None
 
 
 def _files(sandbox_id: str, verb: str, path: PathInSandbox, **query: Any) -> str:
@@ -314,24 +341,27 @@ def _path_bytes(path: PathInSandbox) -> bytes:
         raise InvalidRequest(f"a path is text or bytes, not {path!r:.80}") from None
     if isinstance(plain, bytes):
         return plain
-    # Escapes of bytes that are not UTF-8, as `os.fsdecode` makes them, become those bytes again.
-    return plain.encode("utf-8", "surrogateescape")
-
-
-def _path_text(path: PathInSandbox) -> str:
     try:
-        return _path_bytes(path).decode()
-    except UnicodeDecodeError:
+        # Escapes of bytes that are not UTF-8, as `os.fsdecode` makes them, become those bytes again.
+        return plain.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
         raise InvalidRequest(
-            f"{path!r:.200} is not UTF-8: such names can be read, written, listed and removed, "
-            "but not changed otherwise; rename it with exec"
+            f"a path has surrogates that stand for no byte: {path!r:.80}"
         ) from None
 
 
+def _encode_paths(**paths: PathInSandbox) -> dict[str, str]:
+    """These fields of a body: as they are, or in base64 where one is not UTF-8, which JSON cannot hold."""
+    raw = {name: _path_bytes(path) for name, path in paths.items()}
+    try:
+        return {name: path.decode() for name, path in raw.items()}
+    except UnicodeDecodeError:
+        encoded = {name: base64.b64encode(path).decode() for name, path in raw.items()}
+        return {**encoded, "path_encoding": "base64"}
+
+
 def _encode_move(source: PathInSandbox, destination: PathInSandbox) -> bytes:
-    return _wire.encode(
-        MoveFile, {"source": _path_text(source), "destination": _path_text(destination)}
-    )
+    return _wire.encode(MoveFile, _encode_paths(source=source, destination=destination))
 
 
 def _post_file(sandbox_id: str, verb: str, body: bytes, resend: Resend = Resend.REFUSED) -> Request:

@@ -8,7 +8,8 @@ Error
 ├── Forbidden              the key does not permit this
 ├── NotFound
 │   ├── SandboxNotFound    unknown, or terminated and acted upon
-│   └── FileNotFound
+│   ├── FileNotFound
+│   └── KeyNotFound
 ├── SandboxNotRunning      not in a state for this
 ├── SandboxFailed          the sandbox broke
 ├── FileError              the file system inside said no; `reason` says how
@@ -101,6 +102,12 @@ class FileNotFound(NotFound):
     """Nothing has that path in the sandbox."""
 
     code = "FILE_NOT_FOUND"
+
+
+class KeyNotFound(NotFound):
+    """The server has no API key of that id."""
+
+    code = "KEY_NOT_FOUND"
 
 
 class SandboxNotRunning(Error):
@@ -239,6 +246,7 @@ _FROM_SERVER: dict[str, type[Error]] = {
         NotFound,
         SandboxNotFound,
         FileNotFound,
+        KeyNotFound,
         SandboxNotRunning,
         SandboxFailed,
         FileError,

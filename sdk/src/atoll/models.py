@@ -14,6 +14,8 @@ from typing import Any
 
 MAX_COMMAND_TIMEOUT_MS = 300_000
 MAX_LIFETIME_MS = 86_400_000
+MAX_ENCODED_PATH = 5464
+"""What 4096 bytes, the longest path, come to as base64."""
 
 
 class SandboxState(str, Enum):
@@ -43,8 +45,27 @@ class FileType(str, Enum):
     OTHER = "other"
 
 
+class KeySource(str, Enum):
+    """Where an API key is from: the server's settings, or made while it ran."""
+
+    SETTINGS = "settings"
+    CREATED = "created"
+
+
+class ImageKind(str, Enum):
+    """Where an image comes from: this host's own programs, a directory of the operator's, or another image."""
+
+    HOST = "host"
+    DIRECTORY = "directory"
+    ALIAS = "alias"
+
+
 def _described(text: str, **limits: Any) -> dict[str, Any]:
     return {"description": text, **limits}
+
+
+_ENCODINGS = {"one_of": ("utf-8", "base64")}
+_PATH_ENCODING = _described("how `path` is written; for names that are not UTF-8", **_ENCODINGS)
 
 
 @dataclass(frozen=True)
@@ -130,6 +151,25 @@ class SandboxPage:
     """The answer of `GET /v1/sandboxes`, newest first."""
 
     data: list[SandboxInfo]
+    pagination: Pagination
+
+
+@dataclass(frozen=True)
+class ImageInfo:
+    """An image that sandboxes of this server can have."""
+
+    name: str
+    kind: ImageKind
+    alias_of: str | None = field(
+        default=None, metadata=_described("the image that this is another name for")
+    )
+
+
+@dataclass(frozen=True)
+class ImageList:
+    """The answer of `GET /v1/images`: all of them, `host` first, then as configured."""
+
+    data: list[ImageInfo]
     pagination: Pagination
 
 
@@ -253,39 +293,46 @@ class FileExists:
 class MakeDirectory:
     """The body of `POST …/files/mkdir`. `recursive` is an accepted other name of `parents`."""
 
-    path: str = field(metadata=_described("where", max_length=4096))
+    path: str = field(metadata=_described("where", max_length=MAX_ENCODED_PATH))
     parents: bool = False
     recursive: bool = False
     mode: str = field(default="0755", metadata=_described("octal", max_length=5))
+    path_encoding: str = field(default="utf-8", metadata=_PATH_ENCODING)
 
 
 @dataclass(frozen=True)
 class MoveFile:
     """The body of `POST …/files/move` and `POST …/files/copy`."""
 
-    source: str = field(metadata=_described("from", max_length=4096))
-    destination: str = field(metadata=_described("to", max_length=4096))
+    source: str = field(metadata=_described("from", max_length=MAX_ENCODED_PATH))
+    destination: str = field(metadata=_described("to", max_length=MAX_ENCODED_PATH))
+    path_encoding: str = field(
+        default="utf-8",
+        metadata=_described("how both are written; for names that are not UTF-8", **_ENCODINGS),
+    )
 
 
 @dataclass(frozen=True)
 class ChangeMode:
     """The body of `POST …/files/chmod`."""
 
-    path: str = field(metadata=_described("what", max_length=4096))
+    path: str = field(metadata=_described("what", max_length=MAX_ENCODED_PATH))
     mode: str = field(metadata=_described("octal", max_length=5))
     recursive: bool = False
+    path_encoding: str = field(default="utf-8", metadata=_PATH_ENCODING)
 
 
 @dataclass(frozen=True)
 class ChangeOwner:
     """The body of `POST …/files/chown`."""
 
-    path: str = field(metadata=_described("what", max_length=4096))
+    path: str = field(metadata=_described("what", max_length=MAX_ENCODED_PATH))
     user: str = field(metadata=_described("name or uid", max_length=64))
     group: str | None = field(
         default=None, metadata=_described("name or gid; the user's own if absent", max_length=64)
     )
     recursive: bool = False
+    path_encoding: str = field(default="utf-8", metadata=_PATH_ENCODING)
 
 
 @dataclass(frozen=True)
@@ -293,6 +340,47 @@ class Unpacked:
     """The answer to a tar upload."""
 
     entries: int
+
+
+@dataclass(frozen=True)
+class CreateKey:
+    """The body of `POST /v1/keys`."""
+
+    name: str = field(default="", metadata=_described("for people", max_length=128))
+    scopes: list[str] = field(
+        default_factory=lambda: ["sandbox:*"],
+        metadata=_described(
+            "what it may do: `sandbox:read`, `sandbox:files` and so on, `sandbox:*` for all of these, `keys:manage`, "
+            "or `full`; nothing that the key lacks that asks",
+            max_items=32,
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class KeyInfo:
+    """An API key as the API shows it."""
+
+    id: str
+    name: str
+    scopes: list[str]
+    source: KeySource
+    created_at: str | None = field(
+        metadata=_described("null for one of the server's settings, which has no date")
+    )
+    key: str | None = field(
+        default=None,
+        repr=False,
+        metadata=_described("its text, only in the answer that made it: nobody can show it again"),
+    )
+
+
+@dataclass(frozen=True)
+class KeyList:
+    """The answer of `GET /v1/keys`: all of them, those of the settings first, then the oldest."""
+
+    data: list[KeyInfo]
+    pagination: Pagination
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--run-dir", metavar="DIR", help="what need not (/run/atoll)")
     parser.add_argument(
+        "--image",
+        dest="images",
+        action="append",
+        metavar="NAME=SOURCE",
+        help="another image, or a directory that holds one; may be repeated",
+    )
+    parser.add_argument(
         "--default-image", metavar="IMAGE", help="for sandboxes created without one"
     )
     parser.add_argument(

@@ -56,6 +56,13 @@ class Settings:
         default=Path("/run/atoll"),
         metadata={"description": "what need not: sockets, bundles; a short path"},
     )
+    images: Mapping[str, str] = field(
+        default_factory=dict,
+        metadata={
+            "description": "images besides `host`: each name stands for another image or for a directory's absolute "
+            "path; a table, or `NAME=IMAGE,NAME=/DIRECTORY`"
+        },
+    )
     default_image: str | None = field(
         default=None,
         metadata={"description": "root file system of sandboxes created without `image`"},
@@ -88,6 +95,30 @@ class Settings:
             "description": "longest `timeoutMs` of a command",
             "ge": 1,
             "le": MAX_COMMAND_TIMEOUT_MS,
+        },
+    )
+    rate_limit_per_second: float = field(
+        default=0.0,
+        metadata={
+            "description": "requests a second of one key, and at once; 0 is no limit",
+            "ge": 0,
+            "le": 1_000_000,
+        },
+    )
+    auth_failures_per_minute: int = field(
+        default=60,
+        metadata={
+            "description": "wrong keys a minute from one address, and at once; 0 is no limit",
+            "ge": 0,
+            "le": 1_000_000,
+        },
+    )
+    upload_idle_ms: int = field(
+        default=60_000,
+        metadata={
+            "description": "how long a client may fall silent within an upload",
+            "ge": 100,
+            "le": 3_600_000,
         },
     )
     terminated_keep_days: float = field(
@@ -179,7 +210,7 @@ def _parse(name: str, value: Any) -> Any:
         raise ConfigError(
             f"setting {name}: must be one of {', '.join(limits['one_of'])}; got {_shown(name, value)}"
         )
-    if not limits.get("ge", parsed) <= parsed <= limits.get("le", parsed):
+    if "ge" in limits and not limits["ge"] <= parsed <= limits["le"]:
         raise ConfigError(
             f"setting {name}: must be {limits['ge']} to {limits['le']}; got {_shown(name, value)}"
         )
@@ -232,6 +263,19 @@ def _parse_keys(value: Any) -> tuple[str, ...]:
     return tuple(_parse_text(key).strip() for key in keys)
 
 
+def _parse_images(value: Any) -> Mapping[str, str]:
+    """A table; or pairs `NAME=SOURCE`, as a list or with commas between them. The engine knows what they may be."""
+    if isinstance(value, Mapping):
+        return {_parse_text(name): _parse_text(source) for name, source in value.items()}
+    images: dict[str, str] = {}
+    for pair in value.split(",") if isinstance(value, str) else value:
+        name, _, source = (part.strip() for part in _parse_text(pair).partition("="))
+        if name in images:
+            raise ValueError
+        images[_parse_text(name)] = _parse_text(source)
+    return images
+
+
 def _strip_optional(hint: Any) -> Any:
     if isinstance(hint, types.UnionType):
         return next(part for part in typing.get_args(hint) if part is not type(None))
@@ -246,6 +290,7 @@ _PARSERS: Mapping[Any, Any] = {
     Path: _parse_path,
     Runtime: Runtime,
     tuple[str, ...]: _parse_keys,
+    Mapping[str, str]: _parse_images,
 }
 _EXPECTED: Mapping[Any, str] = {
     str: "text",
@@ -255,6 +300,7 @@ _EXPECTED: Mapping[Any, str] = {
     Path: "a path",
     Runtime: "auto, gvisor or container",
     tuple[str, ...]: "a list of keys, none of them empty",
+    Mapping[str, str]: "NAME=IMAGE or NAME=/DIRECTORY, each name once",
 }
 _TYPES: Mapping[str, Any] = {
     name: _strip_optional(hint) for name, hint in typing.get_type_hints(Settings).items()

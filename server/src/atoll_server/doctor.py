@@ -14,21 +14,19 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from atoll_server import host
 from atoll_server.engine.engine import AGENT_BINARY
 from atoll_server.engine.model import RuntimeKind
+from atoll_server.runtimes import gvisor
 from atoll_server.runtimes.container import Crun, Runc
-from atoll_server.runtimes.gvisor import Runsc
+from atoll_server.runtimes.detect import ask_version, find_program
 
-_PROBE_TIMEOUT = 5.0
 _MINIMUM_MEMORY_MB = 1024
 _MINIMUM_DISK_MB = 2048
 _IDMAPPED_OVERLAY_SINCE = (5, 19)
+_RUNTIMES = ("crun", "runc", "runsc")
 _CONTROLLERS = ("cpu", "memory", "pids")
 _V1_ONLY_CONTROLLERS = ("cpuacct", "freezer")
 _IDMAPPABLE = ("btrfs", "ext4", "erofs", "f2fs", "squashfs", "tmpfs", "vfat", "xfs")
-_OLDEST_SYSTRAP = 20230601
-_TOO_OLD = "is too old: it knows only ptrace, and systrap is needed"
 
 
 class Mark(enum.Enum):
@@ -144,7 +142,7 @@ def _isolation(facts: HostFacts, runtimes: tuple[RuntimeKind, ...]) -> str:
     if not runtimes:
         return "none: sandboxes cannot run here"
     if runtimes[0] is RuntimeKind.GVISOR:
-        return Runsc.capabilities.isolation
+        return gvisor.Runsc.capabilities.isolation
     driver = Crun if "crun" in facts.programs else Runc
     return driver.capabilities.isolation
 
@@ -210,17 +208,12 @@ def _overlay(facts: HostFacts) -> Finding:
 
 def _gvisor(facts: HostFacts) -> Finding:
     program = facts.programs.get("runsc")
-    install = (
-        "install the package runsc from your distribution's backports (Debian 12's own is too old)"
-    )
     if program is None:
-        return Finding("runtime gvisor", Mark.PROBLEM, "runsc is not installed", install)
-    if program.version is None:
-        return Finding("runtime gvisor", Mark.PROBLEM, f"{program.path} does not answer", install)
-    detail = f"{program.path}, {program.version}"
-    if _release_date(program.version) < _OLDEST_SYSTRAP:
-        return Finding("runtime gvisor", Mark.PROBLEM, f"{detail}, {_TOO_OLD}", install)
-    return Finding("runtime gvisor", Mark.FINE, detail)
+        return Finding("runtime gvisor", Mark.PROBLEM, "runsc is not installed", gvisor.ADVICE)
+    fault = gvisor.find_fault(program.version)
+    if fault is not None:
+        return Finding("runtime gvisor", Mark.PROBLEM, f"{program.path} {fault}", gvisor.ADVICE)
+    return Finding("runtime gvisor", Mark.FINE, f"{program.path}, {program.version}")
 
 
 def _container(facts: HostFacts) -> Finding:
@@ -290,12 +283,6 @@ def _disk(facts: HostFacts) -> Finding:
     return Finding("disk", Mark.FINE, detail)
 
 
-def _release_date(version: str) -> int:
-    """The date in a version of runsc, as a number; one without a date is a build of one's own, and taken as new."""
-    found = re.search(r"\b(20\d{6})\b", version)
-    return int(found.group(1)) if found else _OLDEST_SYSTRAP
-
-
 # Reading the host.
 
 
@@ -324,22 +311,12 @@ def collect_facts(state_directory: Path, *, agent: Path = AGENT_BINARY) -> HostF
 
 
 def _find_programs() -> dict[str, Program]:
-    programs = {}
-    for name in ("crun", "runc", "runsc", "nft", "mkfs.ext4"):
-        path = shutil.which(name, path=host.MINIMAL_ENV["PATH"])
-        if path is not None:
-            asked = name in ("crun", "runc", "runsc")
-            programs[name] = Program(path, _ask_version(path) if asked else "")
-    return programs
-
-
-def _ask_version(path: str) -> str | None:
-    try:
-        output = host.run([path, "--version"], timeout=_PROBE_TIMEOUT).output
-    except host.HostCommandFailed:
-        return None
-    first = output.splitlines()[0] if output else ""
-    return first.removeprefix(f"{Path(path).name} ").strip() or None
+    found = {name: find_program(name) for name in ("crun", "runc", "runsc", "nft", "mkfs.ext4")}
+    return {
+        name: Program(path, ask_version(path) if name in _RUNTIMES else "")
+        for name, path in found.items()
+        if path is not None
+    }
 
 
 def _read_cgroups(mount: Path) -> tuple[str, frozenset[str]]:

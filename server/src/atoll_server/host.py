@@ -7,6 +7,7 @@ import contextlib
 import os
 import select
 import subprocess
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -41,10 +42,12 @@ def run(
     stdout: int | None = None,
     cwd: str | None = None,
     pass_fds: Sequence[int] = (),
+    env: Mapping[str, str] | None = None,
 ) -> Finished:
     """Run a program to its end. Blocks: call it from a worker thread.
 
-    With `stdout`, both output streams of the program go to that descriptor and `output` is empty.
+    With `stdout`, both output streams of the program go to that descriptor and `output` is empty. `env` is added to
+    the little that programs get of an environment.
     """
     try:
         program = subprocess.Popen(  # noqa: S603 - an argument vector of ours, never a shell
@@ -53,7 +56,7 @@ def run(
             stdout=subprocess.PIPE if stdout is None else stdout,
             stderr=subprocess.STDOUT,
             cwd=cwd,
-            env=dict(MINIMAL_ENV),
+            env={**MINIMAL_ENV, **(env or {})},
             pass_fds=tuple(pass_fds),
         )
     except OSError as error:
@@ -68,7 +71,7 @@ def run(
             # Leaving the block waits for the program, which must not be left to its own time.
             program.kill()
             raise
-    text = output[-OUTPUT_LIMIT:].decode("utf-8", "replace").strip()
+    text = output.decode("utf-8", "replace").strip()
     if program.returncode != 0:
         raise HostCommandFailed(argv[0], f"status {program.returncode}", text)
     return Finished(text)
@@ -81,7 +84,7 @@ def _wait(program: subprocess.Popen[bytes], timeout: float) -> bytes:
     as long. A pidfd says when.
     """
     if program.stdout is not None:
-        return program.communicate(timeout=timeout)[0]
+        return _collect(program, program.stdout.fileno(), timeout)
     ended = os.pidfd_open(program.pid)
     try:
         poller = select.poll()
@@ -92,6 +95,21 @@ def _wait(program: subprocess.Popen[bytes], timeout: float) -> bytes:
         os.close(ended)
     program.wait()
     return b""
+
+
+def _collect(program: subprocess.Popen[bytes], pipe: int, timeout: float) -> bytes:
+    """Read until the end of its output, so that it can end, and keep no more than the last of it."""
+    deadline = time.monotonic() + timeout
+    poller = select.poll()
+    poller.register(pipe, select.POLLIN)
+    kept = b""
+    while (left := deadline - time.monotonic()) > 0 and poller.poll(left * 1000):
+        piece = os.read(pipe, OUTPUT_LIMIT)
+        if not piece:
+            program.wait(left)
+            return kept
+        kept = (kept + piece)[-OUTPUT_LIMIT:]
+    raise subprocess.TimeoutExpired(program.args, timeout)
 
 
 @contextlib.contextmanager

@@ -31,7 +31,8 @@ from atoll_server.clock import Clock, SystemClock
 from atoll_server.config import ConfigError, Settings
 from atoll_server.engine.engine import Engine, EngineSettings
 from atoll_server.engine.errors import RuntimeUnavailable
-from atoll_server.engine.keys import Keys, generate_key_text, make_key
+from atoll_server.engine.images import ImageRefused, parse_images
+from atoll_server.engine.keys import Keys, make_key
 from atoll_server.engine.model import RuntimeKind
 from atoll_server.engine.store import Store, StoreError
 from atoll_server.engine.store_sqlite import SqliteStore
@@ -58,8 +59,12 @@ def run(settings: Settings) -> int:
     logs.set_up(settings.log_level, settings.log_format)
     try:
         _check_host(settings)
+        _check_default_image(settings)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(settings, SystemClock()))
+    except ImageRefused as error:
+        sys.stderr.write(f"atoll: setting images: {error}\n")
+        return EXIT_CONFIG
     except (CannotServe, ConfigError, StoreError, RuntimeUnavailable) as error:
         sys.stderr.write(f"atoll: {error}\n")
         return EXIT_CONFIG
@@ -79,9 +84,8 @@ async def _serve(settings: Settings, clock: Clock) -> None:
         async with Engine.open(_engine_settings(settings), store, clock) as engine:
             announce = _announcement(settings, listeners, engine, key_text)
             async with _pruning(settings, store, clock):
-                await _listen(
-                    build_app(engine, _api_settings(settings), keys), settings, listeners, announce
-                )
+                app = build_app(engine, _api_settings(settings), keys, clock)
+                await _listen(app, settings, listeners, announce)
 
 
 def _check_host(settings: Settings) -> None:
@@ -93,6 +97,14 @@ def _check_host(settings: Settings) -> None:
         raise CannotServe("a private server lives as long as its stdin, which must be a pipe")
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, OPEN_FILES), hard))
+
+
+def _check_default_image(settings: Settings) -> None:
+    images = parse_images(settings.images)
+    if settings.default_image is not None and settings.default_image not in images:
+        raise ConfigError(
+            f"setting default_image: no image {settings.default_image!r}; there is {', '.join(images)}"
+        )
 
 
 def _is_waitable(descriptor: int) -> bool:
@@ -108,6 +120,7 @@ def _engine_settings(settings: Settings) -> EngineSettings:
         state_dir=settings.state_dir,
         run_dir=settings.run_dir,
         runtime=None if settings.runtime.value == "auto" else RuntimeKind(settings.runtime.value),
+        images=settings.images,
         output_limit=settings.output_limit_bytes,
         private=settings.private,
     )
@@ -118,6 +131,9 @@ def _api_settings(settings: Settings) -> ApiSettings:
         default_image=settings.default_image,
         max_lifetime_ms=settings.max_lifetime_ms,
         max_command_timeout_ms=settings.max_command_timeout_ms,
+        rate_limit_per_second=settings.rate_limit_per_second,
+        auth_failures_per_minute=settings.auth_failures_per_minute,
+        upload_idle_ms=settings.upload_idle_ms,
         version=__version__,
     )
 
@@ -146,20 +162,23 @@ def _locked(state_dir: Path) -> Iterator[None]:
 
 
 def _load_keys(settings: Settings, store: Store, clock: Clock) -> tuple[Keys, str | None]:
-    """The keys that open this server, and the text of the one that was made just now, if any."""
-    configured = () if settings.private else settings.api_keys
-    keys = Keys(make_key(text, created_at=clock.now(), name="configured") for text in configured)
-    if not settings.private:
-        for key in store.keys():
-            keys.add(key)
-    if len(keys):
+    """The keys that open this server, and the text of the one that was made just now, if any.
+
+    One is made where none could manage the others: nobody is locked out of a server that they can start.
+    """
+    keys = Keys() if settings.private else _kept_and_configured(settings, store, clock)
+    if keys.can_be_managed():
         return keys, None
-    text = generate_key_text()
-    key = make_key(text, created_at=clock.now(), name="made by atoll serve")
-    keys.add(key)
-    if not settings.private:
-        store.add_key(key)
+    _, text = keys.make(name="made by atoll serve", now=clock.now())
     return keys, text
+
+
+def _kept_and_configured(settings: Settings, store: Store, clock: Clock) -> Keys:
+    configured = [
+        make_key(text, created_at=clock.now(), name="configured", configured=True)
+        for text in settings.api_keys
+    ]
+    return Keys([*store.keys(), *configured], store)
 
 
 @contextlib.contextmanager

@@ -366,6 +366,28 @@ async def test_names_that_are_not_utf8_are_names_too(sandbox: AsyncSandbox) -> N
     assert not await sandbox.files.exists(path)
 
 
+@pytest.mark.parametrize("form", [bytes, os.fsdecode], ids=["bytes", "text"])
+async def test_names_that_are_not_utf8_can_be_changed_in_every_way(
+    sandbox: AsyncSandbox, form: Callable[[bytes], str | bytes]
+) -> None:
+    directory, path, other = (
+        form(b"/tmp/changed/" + name) for name in (b"\xff", b"\xff/\xff\xfe", b"\xfe")
+    )
+
+    await sandbox.files.mkdir(directory, parents=True)
+    await sandbox.files.write(path, "#!/bin/sh\necho raw\n")
+    await sandbox.files.copy(path, other)
+    await sandbox.files.move(path, "/tmp/changed/utf8-ü")
+    await sandbox.files.move("/tmp/changed/utf8-ü", path)
+    mode = (await sandbox.files.chmod(path, 0o750)).mode
+    owner = (await sandbox.files.chown(path, 1234, 1234)).uid
+
+    assert (mode, owner) == ("0750", 1234)
+    assert (await sandbox.exec(r"cd /tmp/changed && $'\xff'/$'\xff\xfe'")).stdout == "raw\n"
+    assert await sandbox.files.read(other) == await sandbox.files.read(path)
+    await sandbox.files.remove("/tmp/changed", recursive=True)
+
+
 Operation = Callable[[AsyncSandbox], Awaitable[object]]
 LONG_NAME = "n" * 256
 SAYING_NO: dict[str, tuple[Operation, str]] = {

@@ -44,6 +44,18 @@ async def test_a_file_goes_there_and_comes_back(sandbox: AsyncSandbox, tmp_path:
     assert (await sandbox.files.stat("/tmp/there")).mode == "0600"
 
 
+async def test_an_upload_that_is_refused_half_way_says_why(
+    sandbox: AsyncSandbox, tmp_path: Path
+) -> None:
+    _make_file(tmp_path / "source", 64)
+
+    with pytest.raises(FileError) as raised:
+        await sandbox.files.upload(tmp_path / "source", "/tmp")
+
+    assert raised.value.reason == "is_a_directory"
+    assert (await sandbox.exec("true")).ok
+
+
 async def test_open_files_and_iterables_are_uploaded_too(sandbox: AsyncSandbox) -> None:
     def pieces() -> Iterator[bytes]:
         for number in range(1000):

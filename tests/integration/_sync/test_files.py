@@ -361,6 +361,28 @@ def test_names_that_are_not_utf8_are_names_too(sandbox: Sandbox) -> None:
     assert not sandbox.files.exists(path)
 
 
+@pytest.mark.parametrize("form", [bytes, os.fsdecode], ids=["bytes", "text"])
+def test_names_that_are_not_utf8_can_be_changed_in_every_way(
+    sandbox: Sandbox, form: Callable[[bytes], str | bytes]
+) -> None:
+    directory, path, other = (
+        form(b"/tmp/changed/" + name) for name in (b"\xff", b"\xff/\xff\xfe", b"\xfe")
+    )
+
+    sandbox.files.mkdir(directory, parents=True)
+    sandbox.files.write(path, "#!/bin/sh\necho raw\n")
+    sandbox.files.copy(path, other)
+    sandbox.files.move(path, "/tmp/changed/utf8-ü")
+    sandbox.files.move("/tmp/changed/utf8-ü", path)
+    mode = (sandbox.files.chmod(path, 0o750)).mode
+    owner = (sandbox.files.chown(path, 1234, 1234)).uid
+
+    assert (mode, owner) == ("0750", 1234)
+    assert (sandbox.exec(r"cd /tmp/changed && $'\xff'/$'\xff\xfe'")).stdout == "raw\n"
+    assert sandbox.files.read(other) == sandbox.files.read(path)
+    sandbox.files.remove("/tmp/changed", recursive=True)
+
+
 Operation = Callable[[Sandbox], object]
 LONG_NAME = "n" * 256
 SAYING_NO: dict[str, tuple[Operation, str]] = {

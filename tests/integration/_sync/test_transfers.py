@@ -45,6 +45,16 @@ def test_a_file_goes_there_and_comes_back(sandbox: Sandbox, tmp_path: Path) -> N
     assert (sandbox.files.stat("/tmp/there")).mode == "0600"
 
 
+def test_an_upload_that_is_refused_half_way_says_why(sandbox: Sandbox, tmp_path: Path) -> None:
+    _make_file(tmp_path / "source", 64)
+
+    with pytest.raises(FileError) as raised:
+        sandbox.files.upload(tmp_path / "source", "/tmp")
+
+    assert raised.value.reason == "is_a_directory"
+    assert (sandbox.exec("true")).ok
+
+
 def test_open_files_and_iterables_are_uploaded_too(sandbox: Sandbox) -> None:
     def pieces() -> Iterator[bytes]:
         for number in range(1000):

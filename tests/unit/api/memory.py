@@ -14,6 +14,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, cast
 
 import msgspec
@@ -24,6 +25,7 @@ from atoll_server.api.routing import ApiSettings
 from atoll_server.clock import ManualClock
 from atoll_server.engine import errors
 from atoll_server.engine.engine import Engine
+from atoll_server.engine.images import Image
 from atoll_server.engine.keys import ALL_SCOPES, Keys, make_key
 from atoll_server.engine.keys import Scope as KeyScope
 from atoll_server.engine.model import (
@@ -63,6 +65,13 @@ class MemoryEngine:
         self.left = asyncio.Event()
         self.played = 0
         self.clock = ManualClock()
+
+    def images(self) -> tuple[Image, ...]:
+        return (
+            Image("host"),
+            Image("python", alias_of="host"),
+            Image("own", directory=Path("/srv")),
+        )
 
     async def create(self, spec: SandboxSpec) -> Sandbox:
         if self.refusal is not None:
@@ -226,7 +235,7 @@ class MemoryFiles:
 
     @asynccontextmanager
     async def read(self, path: str) -> AsyncIterator[tuple[Entry, AsyncIterator[bytes]]]:
-        entry = self._entry(_absolute(path))
+        entry = self._file(_absolute(path))
 
         async def chunks() -> AsyncIterator[bytes]:
             data = self.content[_absolute(path)]
@@ -258,11 +267,11 @@ class MemoryFiles:
         self.directories.add(_absolute(path))
 
     async def move(self, source: str, destination: str) -> None:
-        self._entry(_absolute(source))
+        self._file(_absolute(source))
         self.content[_absolute(destination)] = self.content.pop(_absolute(source))
 
     async def copy(self, source: str, destination: str) -> None:
-        self._entry(_absolute(source))
+        self._file(_absolute(source))
         self.content[_absolute(destination)] = self.content[_absolute(source)]
 
     async def remove(self, path: str, *, recursive: bool = False) -> None:
@@ -289,6 +298,12 @@ class MemoryFiles:
     async def unpack(self, path: str, chunks: AsyncIterable[bytes]) -> int:
         return len([chunk async for chunk in chunks])
 
+    def _file(self, path: bytes) -> Entry:
+        entry = self._entry(path)
+        if entry.kind is FileKind.DIRECTORY:
+            raise errors.FileError(f"a directory: {path!r}", reason="is_a_directory")
+        return entry
+
     def _entry(self, path: bytes) -> Entry:
         if path not in self.content and path not in self.directories:
             raise errors.FileNotFound(f"no file {path!r}")
@@ -299,8 +314,8 @@ class MemoryFiles:
         )
 
 
-def _absolute(path: str) -> bytes:
-    raw = path.encode("utf-8", "surrogateescape")
+def _absolute(path: str | bytes) -> bytes:
+    raw = path.encode("utf-8", "surrogateescape") if isinstance(path, str) else path
     return raw if raw.startswith(b"/") else b"/workspace/" + raw
 
 
@@ -379,8 +394,9 @@ class Client:
         self.engine = engine or MemoryEngine()
         key = make_key(KEY, created_at=datetime.now(UTC), scopes=scopes)
         # The one place where the memory engine stands in for the real one.
+        self.keys = Keys([key])
         self.app: ASGIApp = build_app(
-            cast(Engine, self.engine), settings or ApiSettings(), Keys([key])
+            cast(Engine, self.engine), settings or ApiSettings(), self.keys, self.engine.clock
         )
 
     async def request(

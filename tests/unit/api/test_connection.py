@@ -12,6 +12,8 @@ import pytest
 import uvicorn
 
 from atoll_server.api.connection import HEAD_BYTES
+from atoll_server.api.routing import ApiSettings
+from atoll_server.engine.model import SandboxId
 from atoll_server.serve import _uvicorn_config
 from tests.unit.api.memory import KEY, Client
 
@@ -96,15 +98,58 @@ async def test_what_is_not_http_is_a_bad_request_in_our_form(path: Path, raw: by
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["code"] == "INVALID_REQUEST"
 
 
-async def test_connection_lives_on_after_a_body_that_was_refused(path: Path) -> None:
-    too_large = request("POST", "/v1/sandboxes", b" " * 2_000_000)
+async def test_connection_lives_on_after_a_short_body_that_was_refused(path: Path) -> None:
+    refused = request("POST", "/v1/nowhere", b" " * 10_000)
 
-    answers = await exchange(
-        path, too_large + request("GET", "/v1/health", b"", "connection: close")
-    )
+    answers = await exchange(path, refused + request("GET", "/v1/health", b"", "connection: close"))
 
-    assert answers.startswith(b"HTTP/1.1 413 ")
+    assert answers.startswith(b"HTTP/1.1 404 ")
     assert b"HTTP/1.1 200 OK\r\n" in answers
+
+
+CHUNKED = (
+    request("POST", "/v1/sandboxes")
+    .replace(b"content-length: 0", b"transfer-encoding: chunked")
+    .replace(b"\r\n\r\n", b"\r\n\r\n200000\r\n" + b" " * 0x200000)
+)
+LONG_BODY = b" " * 2_000_000
+
+
+@pytest.mark.parametrize(
+    ("raw", "status"),
+    [
+        pytest.param(request("POST", "/v1/sandboxes", LONG_BODY)[:300], 413, id="nothing sent"),
+        pytest.param(request("POST", "/v1/sandboxes", LONG_BODY)[:-1], 413, id="nearly all sent"),
+        pytest.param(CHUNKED, 413, id="chunked, not at its end"),
+        pytest.param(request("POST", "/v1/nowhere", LONG_BODY)[:-1], 404, id="no such route"),
+        pytest.param(
+            request("POST", "/v1/sandboxes", LONG_BODY)[:-1].replace(KEY.encode(), b"no"),
+            401,
+            id="unknown key",
+        ),
+    ],
+)
+async def test_refusal_of_a_long_body_comes_before_its_end_and_ends_the_connection(
+    path: Path, raw: bytes, status: int
+) -> None:
+    answer = await exchange(path, raw)  # which returns at the end of the connection
+
+    assert answer.startswith(b"HTTP/1.1 %d " % status)
+    assert b"\r\nconnection: close\r\n" in answer
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["message"]
+
+
+async def test_client_that_reads_only_after_it_has_sent_all_gets_its_refusal(path: Path) -> None:
+    reader, writer = await asyncio.open_unix_connection(path)
+    writer.write(request("POST", "/v1/sandboxes", b" " * 20_000_000))
+
+    async with asyncio.timeout(10):
+        await writer.drain()
+        while not reader.at_eof():
+            answer = await reader.read()
+
+    writer.close()
+    assert answer.startswith(b"HTTP/1.1 413 ")
 
 
 async def test_client_that_may_not_is_told_before_it_sends(path: Path) -> None:
@@ -153,6 +198,21 @@ async def test_half_an_upload_is_no_file(client: Client, path: Path) -> None:
 
     assert whole.startswith(b"HTTP/1.1 200 OK")
     assert client.engine.disks[next(iter(client.engine.disks))].content.keys() == {b"/workspace/b"}
+
+
+async def test_upload_that_falls_silent_is_no_file(tmp_path: Path) -> None:
+    client = Client(settings=ApiSettings(upload_idle_ms=1))
+    await client.create()
+    raw = request("PUT", "/v1/sandboxes/sb_0000000000/files?path=a", b"x" * 100_000)
+
+    async with Quiet(_uvicorn_config(client.app)).listening(tmp_path / "s"):
+        answer = await exchange(
+            tmp_path / "s", raw[:-1].replace(b"application/json", b"application/octet-stream")
+        )
+
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"nothing more of the body came for 0.001 s" in answer
+    assert client.engine.disks[SandboxId("sb_0000000000")].content == {}
 
 
 async def test_stream_that_is_not_read_holds_back_its_command(client: Client, path: Path) -> None:

@@ -97,9 +97,22 @@ async def test_name_may_be_any_bytes(disk: Disk) -> None:
     ] == "\N{REPLACEMENT CHARACTER}.\n"
 
 
+async def test_name_that_json_cannot_hold_is_written_as_base64(disk: Disk) -> None:
+    await disk.put("%ff", b"x")
+
+    body = {"source": "/w==", "destination": "L/4=", "pathEncoding": "base64"}
+    moved = await disk.request("POST", "/move", body)
+
+    assert moved.status == 200
+    assert disk.content == {b"/\xfe": b"x"}
+
+
 @pytest.mark.parametrize(
     ("method", "rest", "body"),
     [
+        ("POST", "/mkdir", {"path": "/w==", "pathEncoding": "hex"}),
+        ("POST", "/mkdir", {"path": "\xff", "pathEncoding": "base64"}),
+        ("POST", "/mkdir", {"path": "QUJD" * 1366, "pathEncoding": "base64"}),
         ("GET", "", None),
         ("GET", "?path=", None),
         ("GET", "?path=%00", None),

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
+import statistics
 import time
 from typing import Any
 
@@ -149,25 +150,28 @@ def test_punctuation_inside_strings_is_no_repeated_name(env: dict[str, str]) -> 
     [
         pytest.param(b'{"command":' + b"[" * 100_000, id="depth"),
         pytest.param(b'{"a":' * 100_000, id="depth of unknown objects"),
-        pytest.param(b'{"command":[' + b'"",' * 5_000_000 + b'""]}', id="many strings"),
-        pytest.param(b"[" + b"[]," * 5_000_000 + b"[]]", id="many arrays"),
-        pytest.param(b'{"command":"x","timeoutMs":' + b"9" * 16_000_000 + b"}", id="huge number"),
+        pytest.param(b'{"command":[' + b'"",' * 2_500_000 + b'""]}', id="many strings"),
+        pytest.param(b"[" + b"[]," * 2_500_000 + b"[]]", id="many arrays"),
+        pytest.param(b'{"command":"x","timeoutMs":' + b"9" * 8_000_000 + b"}", id="huge number"),
         pytest.param(
-            b'{"command":"x","env":{' + b",".join(b'"%d":""' % n for n in range(1_000_000)) + b"}}",
+            b'{"command":"x","env":{' + b",".join(b'"%d":""' % n for n in range(500_000)) + b"}}",
             id="many names",
         ),
-        pytest.param(b'{"command":"x"' + b',"cwd":"y"' * 1_600_000 + b"}", id="repeated names"),
-        pytest.param(b'{"command":"' + b"\\\\" * 8_000_000, id="escapes"),
+        pytest.param(b'{"command":"x"' + b',"cwd":"y"' * 800_000 + b"}", id="repeated names"),
+        pytest.param(b'{"command":"' + b"\\\\" * 4_000_000, id="escapes"),
     ],
 )
 def test_bomb_is_refused_at_once(raw: bytes) -> None:
+    """As large as a body may be."""
+    spent = [cost_of_refusal(raw) for _ in range(3)]
+
+    assert statistics.median(spent) < 0.1
+
+
+def cost_of_refusal(raw: bytes) -> float:
     began = time.process_time()
-
     refusal(ExecRequest, raw)
-
-    assert (
-        time.process_time() - began < 0.5
-    )  # a tenth of it here; the machine that runs this may be slow
+    return time.process_time() - began
 
 
 def test_query_is_parsed_by_kind() -> None:

@@ -105,6 +105,41 @@ def test_rm_all_ends_what_is_live(atoll: Atoll, scripted: ScriptedServer) -> Non
     assert [one["state"] for one in json.loads(done.stdout)] == ["terminated"]
 
 
+def test_keys_create_prints_the_key_alone(atoll: Atoll, scripted: ScriptedServer) -> None:
+    scripted.script += [answer_json(samples.key(key="rra_live_x"), 201)] * 2
+
+    done = atoll("keys", "create", "--name", "ci", "--scopes", "sandbox:read sandbox:files")
+    machine = atoll("keys", "create", "--json")
+
+    assert (done.exit_code, done.stdout) == (0, "rra_live_x\n")
+    assert "key_0123456789ab" in done.stderr
+    assert scripted.asked[0].json == {"name": "ci", "scopes": ["sandbox:read", "sandbox:files"]}
+    assert json.loads(machine.stdout)["key"] == "rra_live_x"
+
+
+def test_keys_ls_shows_where_each_is_from(atoll: Atoll, scripted: ScriptedServer) -> None:
+    settings = samples.key(id="key_1", name="configured", source="settings", createdAt=None)
+    found = samples.keys(settings, samples.key(name="\x1b[2J"))
+    scripted.script += [answer_json(found)] * 2
+
+    lines = atoll("keys", "ls").stdout.splitlines()
+    machine = atoll("keys", "ls", "--json")
+
+    assert lines[0].split() == ["ID", "NAME", "SCOPES", "FROM", "CREATED"]
+    assert lines[1].split() == ["key_1", "configured", "sandbox:read", "settings"]
+    assert "\x1b" not in lines[2]
+    assert json.loads(machine.stdout) == found["data"]
+
+
+def test_keys_rm_goes_on_after_one_that_is_unknown(atoll: Atoll, scripted: ScriptedServer) -> None:
+    scripted.script += [answer_error("KEY_NOT_FOUND", 404), Answer(status=204)]
+
+    done = atoll("keys", "rm", "key_0", "key_1")
+
+    assert (done.exit_code, done.stdout) == (66, "key_1\n")
+    assert "key_0" in done.stderr
+
+
 def test_cp_uploads_a_file_with_its_mode(
     atoll: Atoll, scripted: ScriptedServer, tmp_path: Path
 ) -> None:
@@ -203,7 +238,14 @@ def test_cp_wants_one_side_in_a_sandbox(atoll: Atoll) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [("ls",), ("create",), ("exec", "sb_1", "true"), ("rm", "sb_1"), ("cp", "a", "sb_1:a")],
+    [
+        ("ls",),
+        ("create",),
+        ("keys", "ls"),
+        ("exec", "sb_1", "true"),
+        ("rm", "sb_1"),
+        ("cp", "a", "sb_1:a"),
+    ],
 )
 def test_commands_that_need_a_lasting_server_say_so(arguments: tuple[str, ...]) -> None:
     done = CliRunner().invoke(app, list(arguments))

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
+import contextlib
 import sqlite3
 import stat
+from importlib import resources
 from pathlib import Path
 
 import pytest
 
+from atoll_server.engine.keys import ALL_SCOPES
 from atoll_server.engine.store import StoreError
 from atoll_server.engine.store_sqlite import SqliteStore
 
@@ -33,6 +36,24 @@ def test_database_is_for_its_owner_alone(tmp_path: Path) -> None:
     store.close()
 
     assert modes == {0o600}
+
+
+def test_key_of_the_first_version_may_do_what_has_been_invented_since(tmp_path: Path) -> None:
+    path = tmp_path / "atoll.db"
+    script = resources.files("atoll_server.engine") / "migrations" / "0001_start.sql"
+    scopes = "sandbox:create sandbox:delete sandbox:execute sandbox:files"
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.executescript(f"{script.read_text()} PRAGMA user_version = 1;")
+        database.execute(
+            "INSERT INTO keys VALUES ('key_1', x'00', 'owner', ?, '2030-01-01T00:00:00+00:00')",
+            (scopes,),
+        )
+        database.commit()
+
+    with contextlib.closing(SqliteStore(path)) as store:
+        (key,) = store.keys()
+
+    assert key.scopes == ALL_SCOPES
 
 
 def test_database_of_a_newer_version_is_refused(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from atoll_server.runtimes.seccomp import ALLOWED, REFUSED, render_seccomp
 LAUNCH = Launch(
     sandbox_id=SandboxId("sb_0123456789"),
     limits=Limits(cpu=2, memory_mb=4096, disk_mb=10240),
-    root=RootFilesystem((Tree(Path("/images/host"), "/"), Tree(Path("/usr"), "/usr"))),
+    root=RootFilesystem((Tree((Path("/images/host"),), "/"), Tree((Path("/usr"),), "/usr"))),
     disk=Path("/disks/sb_0123456789.ext4"),
     control=Path("/run/atoll/control/sb_0123456789"),
     group=Group(2, {"unified": Path("/sys/fs/cgroup/atoll/sb_0123456789")}),

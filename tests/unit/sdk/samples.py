@@ -31,6 +31,23 @@ def sandbox(**changes: Any) -> dict[str, Any]:
     }
 
 
+def key(**changes: Any) -> dict[str, Any]:
+    return {
+        "id": "key_0123456789ab",
+        "name": "ci",
+        "scopes": ["sandbox:read"],
+        "source": "created",
+        "createdAt": "2026-01-02T03:04:05.678Z",
+        "key": None,
+        **changes,
+    }
+
+
+def keys(*found: dict[str, Any]) -> dict[str, Any]:
+    pagination = {"total": len(found), "limit": 1000, "offset": 0, "hasMore": False}
+    return {"data": list(found), "pagination": pagination}
+
+
 def page(
     *sandboxes: dict[str, Any], total: int, offset: int = 0, limit: int = 100
 ) -> dict[str, Any]:

@@ -75,6 +75,14 @@ def test_empty_environment_variable_counts_as_absent() -> None:
         ({"host": ""}, "setting host: expected text"),
         ({"api_keys": [""]}, "setting api_keys: expected a list of keys"),
         ({"output_limit_bytes": 1}, "setting output_limit_bytes: must be 1024 to"),
+        ({"images": "python"}, "setting images: expected NAME=IMAGE or NAME=/DIRECTORY"),
+        ({"images": ["a=host", "a=/srv"]}, "setting images: expected NAME=IMAGE"),
+        ({"images": "a=host,"}, "setting images: expected"),
+        ({"images": "=host"}, "setting images: expected"),
+        ({"images": "a="}, "setting images: expected"),
+        ({"images": {"a": 1}}, "setting images: expected"),
+        ({"images": {"a": "/x\0"}}, "setting images: expected"),
+        ({"images": 5}, "setting images: expected"),
     ],
 )
 def test_setting_that_cannot_be_is_named(overrides: dict[str, Any], message: str) -> None:
@@ -102,6 +110,16 @@ def test_mistake_in_the_file_is_named(tmp_path: Path, text: str, message: str) -
 def test_named_file_must_exist(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such configuration file"):
         load_settings(config=tmp_path / "none.toml", environ={})
+
+
+def test_images_are_a_table_or_pairs(tmp_path: Path) -> None:
+    wanted = {"python:3.12": "host", "own": "/srv/a=b"}
+    file = write(tmp_path / "c.toml", '[images]\n"python:3.12" = "host"\nown = "/srv/a=b"\n')
+
+    assert load_settings(config=file, environ={}).images == wanted
+    pairs = "python:3.12=host, own=/srv/a=b"
+    assert load_settings(environ={"ATOLL_IMAGES": pairs}).images == wanted
+    assert load_settings(environ={}, images=pairs.split(", ")).images == wanted
 
 
 def test_keys_are_not_shown() -> None:

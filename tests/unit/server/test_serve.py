@@ -9,6 +9,7 @@ import pytest
 from atoll_server import serve
 from atoll_server.clock import ManualClock
 from atoll_server.config import Settings
+from atoll_server.engine.keys import ALL_SCOPES, Scope, make_key
 from atoll_server.engine.store_sqlite import SqliteStore
 from atoll_server.serve import CannotServe
 
@@ -56,6 +57,22 @@ def test_configured_key_is_not_kept(tmp_path: Path) -> None:
     assert text is None
     assert keys.verify(b"mine") is not None
     assert store.keys() == ()
+    store.close()
+
+
+def test_key_is_made_where_none_could_manage_the_others(tmp_path: Path) -> None:
+    store = SqliteStore(":memory:")
+    reader = make_key("reader", created_at=ManualClock().now(), scopes=frozenset({Scope.READ}))
+    store.add_key(reader)
+
+    keys, text = serve._load_keys(settings(tmp_path), store, ManualClock())
+
+    assert text is not None
+    owner = keys.verify(text.encode())
+    assert owner is not None
+    assert owner.scopes == ALL_SCOPES
+    assert keys.verify(b"reader") == reader
+    assert len(store.keys()) == 2
     store.close()
 
 

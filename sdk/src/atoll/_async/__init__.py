@@ -3,7 +3,15 @@
 
 from ._client import AsyncAtoll
 from ._files import AsyncFiles
+from ._keys import AsyncKeys
 from ._sandbox import AsyncSandbox
 from ._sandboxes import AsyncSandboxes, AsyncSandboxList
 
-__all__ = ["AsyncAtoll", "AsyncFiles", "AsyncSandbox", "AsyncSandboxList", "AsyncSandboxes"]
+__all__ = [
+    "AsyncAtoll",
+    "AsyncFiles",
+    "AsyncKeys",
+    "AsyncSandbox",
+    "AsyncSandboxList",
+    "AsyncSandboxes",
+]

@@ -9,7 +9,8 @@ from typing import Any
 
 from .. import _requests, _wire
 from .._config import load_settings, mask_key
-from ..models import Health
+from ..models import Health, ImageInfo, ImageList
+from ._keys import AsyncKeys
 from ._sandboxes import AsyncSandboxes
 from ._transport import AsyncTransport
 
@@ -56,6 +57,7 @@ class AsyncAtoll:
         )
         self._transport = AsyncTransport(settings)
         self._sandboxes = AsyncSandboxes(self._transport, settings.defaults)
+        self._keys = AsyncKeys(self._transport)
         self._defaults = settings.defaults
         self.observability = observability
 
@@ -63,6 +65,11 @@ class AsyncAtoll:
     def sandboxes(self) -> AsyncSandboxes:
         """The server's sandboxes."""
         return self._sandboxes
+
+    @property
+    def keys(self) -> AsyncKeys:
+        """The server's API keys."""
+        return self._keys
 
     @property
     def api_url(self) -> str | None:
@@ -82,6 +89,10 @@ class AsyncAtoll:
     async def health(self) -> Health:
         """What the server says of itself."""
         return _wire.decode(Health, await self._transport.send(_requests.health()))
+
+    async def images(self) -> list[ImageInfo]:
+        """What sandboxes of this server can be made of: `host` first."""
+        return _wire.decode(ImageList, await self._transport.send(_requests.list_images())).data
 
     async def aclose(self) -> None:
         """Closes connections, and a private server with the last client. May be repeated.

@@ -4,7 +4,15 @@
 
 from ._client import Atoll
 from ._files import Files
+from ._keys import Keys
 from ._sandbox import Sandbox
 from ._sandboxes import Sandboxes, SandboxList
 
-__all__ = ["Atoll", "Files", "Sandbox", "SandboxList", "Sandboxes"]
+__all__ = [
+    "Atoll",
+    "Files",
+    "Keys",
+    "Sandbox",
+    "SandboxList",
+    "Sandboxes",
+]

@@ -10,7 +10,8 @@ from typing import Any
 
 from .. import _requests, _wire
 from .._config import load_settings, mask_key
-from ..models import Health
+from ..models import Health, ImageInfo, ImageList
+from ._keys import Keys
 from ._sandboxes import Sandboxes
 from ._transport import Transport
 
@@ -57,6 +58,7 @@ class Atoll:
         )
         self._transport = Transport(settings)
         self._sandboxes = Sandboxes(self._transport, settings.defaults)
+        self._keys = Keys(self._transport)
         self._defaults = settings.defaults
         self.observability = observability
 
@@ -64,6 +66,11 @@ class Atoll:
     def sandboxes(self) -> Sandboxes:
         """The server's sandboxes."""
         return self._sandboxes
+
+    @property
+    def keys(self) -> Keys:
+        """The server's API keys."""
+        return self._keys
 
     @property
     def api_url(self) -> str | None:
@@ -83,6 +90,10 @@ class Atoll:
     def health(self) -> Health:
         """What the server says of itself."""
         return _wire.decode(Health, self._transport.send(_requests.health()))
+
+    def images(self) -> list[ImageInfo]:
+        """What sandboxes of this server can be made of: `host` first."""
+        return _wire.decode(ImageList, self._transport.send(_requests.list_images())).data
 
     def close(self) -> None:
         """Closes connections, and a private server with the last client. May be repeated.

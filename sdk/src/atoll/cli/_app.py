@@ -19,7 +19,7 @@ from ._exits import INTERRUPTED, PIPE_BROKEN, exit_status
 from ._session import Session
 from ._terminal import complain
 
-COMMANDS = ("run", "create", "ls", "exec", "cp", "rm", "serve", "doctor")
+COMMANDS = ("run", "create", "ls", "exec", "cp", "rm", "images", "keys", "serve", "doctor")
 
 
 class LazyGroup(typer.core.TyperGroup):
@@ -35,6 +35,8 @@ class LazyGroup(typer.core.TyperGroup):
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"{__package__}.{cmd_name}")
+        if hasattr(module, "group"):
+            return typer.main.get_command(module.group)
         only = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
         settings = getattr(module, "CONTEXT_SETTINGS", None)
         only.command(name=cmd_name, context_settings=settings)(getattr(module, cmd_name))

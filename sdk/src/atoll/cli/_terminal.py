@@ -7,7 +7,7 @@ import contextlib
 import json
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 SPINNER_AFTER_SECONDS = 0.4
@@ -18,6 +18,11 @@ def complain(message: str) -> None:
     sys.stderr.write(f"atoll: {message}\n")
 
 
+def explain(message: str) -> None:
+    """What is worth knowing about a result, on standard error."""
+    sys.stderr.write(printable(message) + "\n")
+
+
 def show_json(value: Any) -> None:
     """A result for programs. Escapes keep a terminal safe from what a sandbox wrote."""
     sys.stdout.write(json.dumps(value, indent=2 if sys.stdout.isatty() else None) + "\n")
@@ -26,6 +31,15 @@ def show_json(value: Any) -> None:
 def show(text: str) -> None:
     """A result for people, without what could steer their terminal."""
     sys.stdout.write(printable(text) + "\n")
+
+
+def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table for people."""
+    lines = [columns, *([printable(cell) for cell in row] for row in rows)]
+    widths = [max(len(line[at]) for line in lines) for at in range(len(columns))]
+    for line in lines:
+        padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        show("  ".join(padded).rstrip())
 
 
 def printable(text: str) -> str:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +11,7 @@ import typer
 from .. import _wire
 from ..models import SandboxState
 from ._session import Session
-from ._terminal import printable, show, show_json
+from ._terminal import show, show_json, show_table
 from ._values import parse_pairs
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ def ls(
         for sandbox in found:
             show(sandbox.id)
     else:
-        _show_table(found)
+        show_table(COLUMNS, [_row(sandbox) for sandbox in found])
 
 
 def find_live(client: Atoll, labels: dict[str, str] | None = None) -> list[Sandbox]:
@@ -71,17 +70,9 @@ def _find(
     return list(client.sandboxes.list(state=state, metadata=labels))
 
 
-def _show_table(found: Iterable[Sandbox]) -> None:
-    rows = [_row(sandbox) for sandbox in found]
-    widths = [max(len(row[at]) for row in [COLUMNS, *rows]) for at in range(len(COLUMNS))]
-    for row in [COLUMNS, *rows]:
-        padded = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        show("  ".join(padded).rstrip())
-
-
 def _row(sandbox: Sandbox) -> tuple[str, ...]:
     labels = " ".join(f"{key}={value}" for key, value in sorted(sandbox.metadata.items()))
-    cells = (
+    return (
         sandbox.id,
         sandbox.state.value,
         sandbox.image,
@@ -91,7 +82,6 @@ def _row(sandbox: Sandbox) -> tuple[str, ...]:
         _age(sandbox.created_at, datetime.now(UTC)),
         labels,
     )
-    return tuple(printable(cell) for cell in cells)
 
 
 def _age(created_at: str, now: datetime) -> str:

@@ -33,7 +33,15 @@ def serve(
     ] = None,
     run_dir: Annotated[Path | None, typer.Option(help="What need not; else /run/atoll.")] = None,
     image: Annotated[
-        str | None, typer.Option("--image", help="Image of sandboxes created without one.")
+        list[str] | None,
+        typer.Option(
+            "--image",
+            metavar="NAME=SOURCE",
+            help="A further image: another name for one, or a directory that holds one; may be repeated.",
+        ),
+    ] = None,
+    default_image: Annotated[
+        str | None, typer.Option(help="Image of sandboxes created without one.")
     ] = None,
     runtime: Annotated[
         str | None, typer.Option("--runtime", help="auto, gvisor or container.")
@@ -63,7 +71,8 @@ def serve(
             api_keys=keys or None,
             state_dir=state_dir,
             run_dir=run_dir,
-            default_image=image,
+            images=image or None,
+            default_image=default_image,
             runtime=runtime,
             log_level=log_level,
             log_format=log_format,

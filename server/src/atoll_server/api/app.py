@@ -16,23 +16,39 @@ from atoll_server.api.errors import ClientGone, HttpError, RouteNotFound, render
 from atoll_server.api.native import OPERATIONS
 from atoll_server.api.openapi import make_document_operation
 from atoll_server.api.routing import Api, ApiSettings, make_routes, send_reply
+from atoll_server.clock import Clock
 from atoll_server.engine.engine import Engine
 from atoll_server.engine.errors import EngineError, Internal
 from atoll_server.engine.keys import Keys
+from atoll_server.engine.quotas import Quota, Rate
 
 logger = logging.getLogger("atoll_server.api")
 
+SHORT_BODY_BYTES = 64 * 1024
+
 _JSON = (b"content-type", b"application/json; charset=utf-8")
+_CLOSE = (b"connection", b"close")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
 
-def build_app(engine: Engine, settings: ApiSettings, keys: Keys) -> ASGIApp:
+def build_app(engine: Engine, settings: ApiSettings, keys: Keys, clock: Clock) -> ASGIApp:
     """The whole HTTP application."""
     operations = (*OPERATIONS, make_document_operation(OPERATIONS, settings.version))
-    routes = make_routes(operations, Api(engine, settings))
+    routes = make_routes(operations, Api(engine, settings, keys, clock))
     app: ASGIApp = Router(routes, redirect_slashes=False, default=_no_such_route)
-    app = Authentication(app, keys=keys, public=[op.path for op in operations if op.scope is None])
+    app = Authentication(
+        app,
+        keys=keys,
+        public=[op.path for op in operations if op.scope is None],
+        clock=clock,
+        requests=_quota(settings.rate_limit_per_second, settings.rate_limit_per_second),
+        failures=_quota(settings.auth_failures_per_minute / 60, settings.auth_failures_per_minute),
+    )
     return Answers(app)
+
+
+def _quota(per_second: float, burst: float) -> Quota | None:
+    return Quota(Rate(per_second, max(1.0, burst))) if per_second > 0 else None
 
 
 async def _no_such_route(scope: Scope, receive: Receive, send: Send) -> None:
@@ -51,6 +67,14 @@ class Answers:
         request_id = scope["atoll.request_id"] = _request_id(scope)
         header = (b"x-request-id", request_id.encode("ascii"))
         started = False
+        unread = _may_be_long(scope)
+
+        async def receive_noting() -> Message:
+            nonlocal unread
+            message = await receive()
+            if not message.get("more_body", False):
+                unread = False
+            return message
 
         async def send_identified(message: Message) -> None:
             nonlocal started
@@ -60,24 +84,37 @@ class Answers:
             await send(message)
 
         try:
-            await self._app(scope, receive, send_identified)
+            await self._app(scope, receive_noting, send_identified)
         except ClientGone:
             logger.debug("client gone", extra={"request_id": request_id})
         except (
             asyncio.CancelledError
         ):  # by the server, which is about to end and cancels nothing else
             if not started:
-                await _refuse(Internal("the server is stopping"), request_id, send_identified)
+                stopping = Internal("the server is stopping")
+                await _refuse(stopping, request_id, send_identified, close=unread)
         except Exception as error:  # the request's top: whatever it is, it has an answer
             _log(error, scope, request_id)
             if started:
                 return  # the server closes the connection, so that nobody takes half an answer for a whole one
-            await _refuse(error, request_id, send_identified)
+            await _refuse(error, request_id, send_identified, close=unread)
 
 
-async def _refuse(error: Exception, request_id: str, send: Send) -> None:
+async def _refuse(error: Exception, request_id: str, send: Send, *, close: bool) -> None:
+    """Answer why not. `close` ends the connection with it: the rest of the body is not worth waiting for."""
     reply = render_error(error, request_id)
-    await send_reply(send, reply.status, reply.body, (_JSON, *reply.headers))
+    ending = (_CLOSE,) if close else ()
+    await send_reply(send, reply.status, reply.body, (_JSON, *reply.headers, *ending))
+
+
+def _may_be_long(scope: Scope) -> bool:
+    """Whether the request's body is one that could go on for long; a short one is cheaper read than cut off."""
+    for name, value in scope["headers"]:
+        if name == b"content-length":
+            return int(value) > SHORT_BODY_BYTES
+        if name == b"transfer-encoding":
+            return True
+    return False
 
 
 def _request_id(scope: Scope) -> str:

@@ -5,37 +5,54 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Callable
 from typing import Any, cast
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from atoll_server.api.errors import render_error
 from atoll_server.engine.errors import InvalidRequest
 
+# Looked at once for each read of the socket, and from the second on where a request follows another: a head may have as
+# much more as one or two reads bring, which has a bound of its own.
 HEAD_BYTES = 64 * 1024
 HEAD_SECONDS = 30.0
+# How much of a refused body is thrown away, and for how long, so that its sender gets to read the answer.
+LINGER_BYTES = 512 * 1024 * 1024
+LINGER_SECONDS = 10.0
 # What the transport holds before a sender waits: enough that a fast reader never does.
 WRITE_BUFFER_BYTES = 1024 * 1024
 
 
 class BoundedConnection(HttpToolsProtocol):
-    """One connection. A request's head must be short and arrive soon."""
+    """One connection. A request's head must be short and arrive soon, and so must what is left of a body that was not
+    wanted. Where the answer ends the connection, the client gets to read it, however much it is still sending.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._head_size: int | None = 0  # of the head being received; None between heads
+        self._receiving = False  # between the first byte of a request and its last
+        self._lingered: int | None = None  # bytes thrown away since the answer, once we linger
         self._patience: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
-        super().connection_made(cast(asyncio.Transport, _Corked(transport, self.loop)))
+        corked = _Corked(transport, self.loop, self._linger)
+        super().connection_made(cast(asyncio.Transport, corked))
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_waiting()
+        self._receiving = False
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._lingered is not None:
+            self._lingered += len(data)
+            if self._lingered > LINGER_BYTES:
+                self._give_up()
+            return
         if self._head_size is not None:
             self._head_size += len(data)
         super().data_received(data)
@@ -48,6 +65,7 @@ class BoundedConnection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._receiving = True
         if self._patience is None:
             self._head_size = 0
             self._await_head()
@@ -57,9 +75,21 @@ class BoundedConnection(HttpToolsProtocol):
         self._head_size = None
         self._end_waiting()
 
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._receiving = False
+        self._end_waiting()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        unwanted = self._receiving and self.cycle.response_complete
+        if unwanted and self._patience is None and not self.transport.is_closing():
+            self._await_head()  # of the next request, which comes behind the rest of this one
+
     def send_400_response(self, msg: str) -> None:
         """What is not HTTP is answered like any other bad request."""
         self._end_waiting()
+        self._receiving = True  # whatever it is
         request_id = f"req_{secrets.token_hex(8)}"
         reply = render_error(InvalidRequest(msg.lower().rstrip(".")), request_id)
         head = (
@@ -68,6 +98,23 @@ class BoundedConnection(HttpToolsProtocol):
         )
         self.transport.write(head.encode("ascii") + reply.body)
         self.transport.close()
+
+    def _linger(self) -> bool:
+        """Asked when the connection is about to be closed: whether to wait for the client to do it.
+
+        Closing while bytes are unread makes the kernel reset the connection, and the client may lose the answer.
+        """
+        if self._lingered is not None or not self._receiving:
+            return False
+        self._lingered = 0
+        self.flow.resume_reading()
+        cycle = cast(RequestResponseCycle | None, self.cycle)  # None before the first request
+        if cycle is not None and not cycle.response_complete:  # what it reads ends here
+            cycle.disconnected = True
+            cycle.message_event.set()
+        self._end_waiting()
+        self._patience = self.loop.call_later(LINGER_SECONDS, self._give_up)
+        return True
 
     def _await_head(self) -> None:
         self._patience = self.loop.call_later(HEAD_SECONDS, self._give_up)
@@ -79,24 +126,35 @@ class BoundedConnection(HttpToolsProtocol):
 
     def _give_up(self) -> None:
         self._patience = None
+        self._receiving = False
         self.transport.close()
 
 
 class _Corked:
-    """A transport that holds a response's head back until its body follows or the loop comes round.
+    """A transport that holds a response's head back until its body follows or the loop comes round, and that does not
+    close before `linger` says so.
 
-    uvicorn writes the two apart, which costs a system call and wakes the client twice.
+    uvicorn writes head and body apart, which costs a system call and wakes the client twice.
     """
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        loop: asyncio.AbstractEventLoop,
+        linger: Callable[[], bool],
+    ) -> None:
         self._transport = transport
         self._loop = loop
+        self._linger = linger
+        self._lingers = False
         self._held = b""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
+        if self._lingers:
+            return
         if self._held:
             data, self._held = self._held + data, b""
         elif data.startswith(b"HTTP/1.1 "):
@@ -105,8 +163,15 @@ class _Corked:
             return
         self._transport.write(data)
 
+    def is_closing(self) -> bool:
+        return self._lingers or self._transport.is_closing()
+
     def close(self) -> None:
         self._flush()
+        if not self._transport.is_closing() and self._linger():
+            self._lingers = True
+            self._transport.write_eof()
+            return
         self._transport.close()
 
     def _flush(self) -> None:

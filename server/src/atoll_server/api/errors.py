@@ -3,7 +3,7 @@
 
 HttpError
 ├── Unauthorized
-├── Forbidden
+├── RateLimited
 ├── RouteNotFound
 ├── MethodNotAllowed
 └── UnsupportedMediaType
@@ -12,6 +12,7 @@ ClientGone                 not an answer: there is nobody left to have it
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,6 +29,7 @@ STATUS_BY_CODE: Mapping[str, int] = {
     "NOT_FOUND": 404,
     "SANDBOX_NOT_FOUND": 404,
     "FILE_NOT_FOUND": 404,
+    "KEY_NOT_FOUND": 404,
     "METHOD_NOT_ALLOWED": 405,
     "SANDBOX_NOT_RUNNING": 409,
     "SANDBOX_FAILED": 409,
@@ -60,8 +62,16 @@ class Unauthorized(HttpError):
     code = "UNAUTHORIZED"
 
 
-class Forbidden(HttpError):
-    code = "FORBIDDEN"
+class RateLimited(HttpError):
+    """Says in `Retry-After`, in whole seconds, when to come back."""
+
+    code = "RATE_LIMITED"
+    retryable = True
+
+    def __init__(self, message: str, *, wait: float) -> None:
+        seconds = max(1, math.ceil(wait))
+        headers = ((b"retry-after", b"%d" % seconds),)
+        super().__init__(f"{message}; come back in {seconds} s", headers=headers)
 
 
 class RouteNotFound(HttpError):

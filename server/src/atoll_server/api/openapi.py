@@ -26,10 +26,20 @@ _PLAIN: dict[Any, Schema] = {
     bool: {"type": "boolean"},
     type(None): {"type": "null"},
 }
-# Every operation can answer so; 401 and 403 only those that need a key.
+# Every operation can answer so; 401, 403 and 429 only those that need a key.
 _ALWAYS = ("INTERNAL", "INVALID_REQUEST")
-_WITH_KEY = ("UNAUTHORIZED", "FORBIDDEN")
+_WITH_KEY = ("UNAUTHORIZED", "FORBIDDEN", "RATE_LIMITED")
 _WITH_BODY = ("TOO_LARGE", "UNSUPPORTED_MEDIA_TYPE")
+_PATH_PARAMETERS: dict[str, Schema] = {
+    "id": {
+        "description": "a sandbox's id, as `createSandbox` gave it",
+        "schema": {"type": "string", "pattern": "^sb_[a-z0-9]{10}$"},
+    },
+    "key_id": {
+        "description": "a key's id, as `createKey` gave it",
+        "schema": {"type": "string", "pattern": "^key_[0-9a-f]{12}$"},
+    },
+}
 _TEXT_FORMS = {"application/x-ndjson", "text/event-stream"}
 _NO_NUL = r"^[^\u0000]*$"
 _ENV_NAME = r"^[^=\u0000]+$"
@@ -148,8 +158,7 @@ def _path_parameters(operation: Operation) -> list[Schema]:
             "name": name,
             "in": "path",
             "required": True,
-            "description": "a sandbox's id, as `createSandbox` gave it",
-            "schema": {"type": "string", "pattern": "^sb_[a-z0-9]{10}$"},
+            **_PATH_PARAMETERS[name],
         }
         for name in re.findall(r"{(\w+)}", operation.path)
     ]

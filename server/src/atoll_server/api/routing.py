@@ -15,13 +15,20 @@ from starlette.types import Receive, Scope, Send
 from atoll.models import MAX_COMMAND_TIMEOUT_MS, MAX_LIFETIME_MS
 from atoll_server.api.errors import (
     ClientGone,
-    Forbidden,
     MethodNotAllowed,
     UnsupportedMediaType,
 )
 from atoll_server.api.records import Malformed, parse_json, parse_query, render_json
+from atoll_server.clock import Clock
 from atoll_server.engine.engine import Engine
-from atoll_server.engine.errors import EngineError, InvalidRequest, SandboxNotFound, TooLarge
+from atoll_server.engine.errors import (
+    EngineError,
+    Forbidden,
+    InvalidRequest,
+    SandboxNotFound,
+    TooLarge,
+)
+from atoll_server.engine.keys import ApiKey, Keys
 from atoll_server.engine.keys import Scope as KeyScope
 from atoll_server.engine.model import SandboxId
 
@@ -31,8 +38,9 @@ Result = TypeVar("Result")
 JSON_TYPE = "application/json"
 OCTETS_TYPE = "application/octet-stream"
 TAR_TYPE = "application/x-tar"
+SMALL_BODY_LIMIT = 64 * 1024
 BODY_LIMIT = 1024 * 1024
-LARGE_BODY_LIMIT = 16 * 1024 * 1024
+LARGE_BODY_LIMIT = 8 * 1024 * 1024
 BODY_SECONDS = 60.0
 WATCH_AFTER_SECONDS = 0.02
 SANDBOX_ID_LIMIT = 64
@@ -83,7 +91,16 @@ class Operation:
 class Call:
     """One request, as a handler sees it."""
 
-    __slots__ = ("_headers", "engine", "operation", "receive", "scope", "settings")
+    __slots__ = (
+        "_headers",
+        "clock",
+        "engine",
+        "keys",
+        "operation",
+        "receive",
+        "scope",
+        "settings",
+    )
 
     def __init__(self, scope: Scope, receive: Receive, operation: Operation, api: Api) -> None:
         self.scope = scope
@@ -91,6 +108,8 @@ class Call:
         self.operation = operation
         self.engine = api.engine
         self.settings = api.settings
+        self.keys = api.keys
+        self.clock = api.clock
         self._headers: dict[bytes, bytes] = dict(scope["headers"])
 
     @property
@@ -99,8 +118,19 @@ class Call:
         return request_id
 
     @property
+    def key(self) -> ApiKey:
+        """The key that came with it. Not for public operations."""
+        key: ApiKey = self.scope["atoll.key"]
+        return key
+
+    def path_parameter(self, name: str) -> str:
+        """What stands in the path where the operation's has `{name}`."""
+        text: str = self.scope["path_params"][name]
+        return text
+
+    @property
     def sandbox_id(self) -> SandboxId:
-        text: str = self.scope["path_params"]["id"]
+        text = self.path_parameter("id")
         if len(text) > SANDBOX_ID_LIMIT or not text.isascii() or not text.isprintable():
             raise SandboxNotFound(
                 "no sandbox has such an id: ids look like sb_ and ten letters and digits"
@@ -154,7 +184,7 @@ class Call:
     async def _collect(self, limit: int) -> bytes:
         chunks: list[bytes] = []
         total = 0
-        async for chunk in self.chunks():
+        async for chunk in self._chunks():
             total += len(chunk)
             if total > limit:
                 raise TooLarge(f"the body has more than the {limit} bytes that are taken here")
@@ -162,7 +192,22 @@ class Call:
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """The body as it comes. A client that goes away before its end raises `ClientGone` in here."""
+        """The body as it comes, of any length. Ends by raising: `ClientGone` where the client goes away before its end,
+        `InvalidRequest` where it falls silent.
+        """
+        patience = self.settings.upload_idle_ms / 1000
+        chunks = self._chunks()
+        while True:
+            try:
+                async with asyncio.timeout(patience):
+                    chunk = await anext(chunks, None)
+            except TimeoutError:
+                raise InvalidRequest(f"nothing more of the body came for {patience:g} s") from None
+            if chunk is None:
+                return
+            yield chunk
+
+    async def _chunks(self) -> AsyncIterator[bytes]:
         while True:
             message = await self.receive()
             if message["type"] == "http.disconnect":
@@ -221,6 +266,9 @@ class ApiSettings:
     default_image: str | None = None
     max_lifetime_ms: int = MAX_LIFETIME_MS
     max_command_timeout_ms: int = MAX_COMMAND_TIMEOUT_MS
+    rate_limit_per_second: float = 0.0
+    auth_failures_per_minute: int = 60
+    upload_idle_ms: int = 60_000
     version: str = "0"
 
 
@@ -230,6 +278,8 @@ class Api:
 
     engine: Engine
     settings: ApiSettings
+    keys: Keys
+    clock: Clock
 
 
 class Resource:

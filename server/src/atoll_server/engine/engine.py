@@ -8,13 +8,13 @@ import hashlib
 import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from atoll_server.clock import Clock
 from atoll_server.engine import errors, processes
 from atoll_server.engine.files import Files
-from atoll_server.engine.images import Images
+from atoll_server.engine.images import Image, Images
 from atoll_server.engine.lifecycle import Lifecycle, Live
 from atoll_server.engine.model import (
     Cause,
@@ -32,14 +32,11 @@ from atoll_server.engine.site import HostPaths, Sites
 from atoll_server.engine.store import Store
 from atoll_server.runtimes.base import Runtime
 from atoll_server.runtimes.cgroups import CgroupError, Cgroups
-from atoll_server.runtimes.detect import find_runtimes
+from atoll_server.runtimes.detect import Runtimes, find_runtimes
 
 _log = logging.getLogger(__name__)
 
-NO_RUNTIME = (
-    "no runtime on this host can isolate a sandbox: install `crun` (for containers) or `runsc` (gVisor, "
-    "from Debian's backports), and see `atoll doctor`"
-)
+NO_RUNTIME = "no runtime on this host can isolate a sandbox, see `atoll doctor`"
 NO_AGENT = "the agent is not built: run `make agent`, or install a release of atoll-server, which carries it"
 AGENT_BINARY = Path(__file__).parent.parent / "_bin" / "atoll-agent"
 
@@ -51,6 +48,7 @@ class EngineSettings:
     state_dir: Path
     run_dir: Path
     runtime: RuntimeKind | None = None
+    images: Mapping[str, str] = field(default_factory=dict)
     output_limit: int = processes.OUTPUT_LIMIT
     private: bool = False
 
@@ -64,7 +62,7 @@ class Engine:
         lifecycle: Lifecycle,
         store: Store,
         images: Images,
-        runtimes: Mapping[RuntimeKind, Runtime],
+        runtimes: Runtimes,
     ) -> None:
         self._settings = settings
         self._lifecycle = lifecycle
@@ -83,12 +81,12 @@ class Engine:
         sandboxes; any other leaves them running for the next one.
         """
         run = settings.run_dir / hashlib.sha256(bytes(settings.state_dir.resolve())).hexdigest()[:8]
-        runtimes = _usable_runtimes(run)
+        runtimes = _find_runtimes(run)
         paths = HostPaths(
             images=settings.state_dir / "images", disks=settings.state_dir / "disks", run=run
         )
-        images = Images(paths.images)
-        sites = _prepare_sites(paths, images, runtimes)
+        images = Images(paths.images, settings.images)
+        sites = _prepare_sites(paths, images, runtimes.drivers)
         lifecycle = Lifecycle(sites, store, clock, lambda sandbox_id: str(paths.socket(sandbox_id)))
         async with lifecycle.running():
             try:
@@ -103,7 +101,12 @@ class Engine:
 
     def runtimes(self) -> Mapping[RuntimeKind, str]:
         """What this host offers, in the order in which `auto` takes them, with what each isolates by."""
-        return {kind: runtime.capabilities.isolation for kind, runtime in self._runtimes.items()}
+        usable = self._runtimes.usable
+        return {kind: runtime.capabilities.isolation for kind, runtime in usable.items()}
+
+    def images(self) -> tuple[Image, ...]:
+        """What sandboxes can be made of: `host` first."""
+        return self._images.list()
 
     def sandbox_count(self) -> int:
         """How many sandboxes are not terminated."""
@@ -115,14 +118,15 @@ class Engine:
         Raises `InvalidConfig` (image), `RuntimeUnavailable`, `ResourceExhausted` or `Internal`; then nothing is left.
         """
         self._images.resolve(spec.image)
-        kind = spec.runtime or self._settings.runtime or next(iter(self._runtimes))
-        runtime = self._runtimes.get(kind)
-        if runtime is None:
-            offered = ", ".join(found.value for found in self._runtimes)
+        usable = self._runtimes.usable
+        kind = spec.runtime or self._settings.runtime or next(iter(usable))
+        if kind not in usable:
+            offered = ", ".join(found.value for found in usable)
             raise errors.RuntimeUnavailable(
-                f"this host has no runtime {kind.value!r}: it offers {offered}"
+                f"this host has no runtime {kind.value!r}: {self._runtimes.faults[kind]}; it offers {offered}"
             )
-        return await self._lifecycle.create(spec, kind, runtime.capabilities.isolation)
+        isolation = usable[kind].capabilities.isolation
+        return await self._lifecycle.create(spec, kind, isolation)
 
     def get(self, sandbox_id: SandboxId) -> Sandbox:
         """The sandbox's record, also of one that has ended. Raises `SandboxNotFound`."""
@@ -169,12 +173,14 @@ class Engine:
         return Files(live.agent, live.sandbox.spec.workdir, sandbox_id)
 
 
-def _usable_runtimes(run: Path) -> Mapping[RuntimeKind, Runtime]:
+def _find_runtimes(run: Path) -> Runtimes:
     if not AGENT_BINARY.exists():
         raise errors.RuntimeUnavailable(NO_AGENT)
     runtimes = find_runtimes(agent=AGENT_BINARY, run=run)
-    if not runtimes:
-        raise errors.RuntimeUnavailable(NO_RUNTIME)
+    for kind, fault in runtimes.faults.items():
+        _log.warning("no sandbox can have the runtime %s: %s", kind.value, fault)
+    if not runtimes.usable:
+        raise errors.RuntimeUnavailable(f"{NO_RUNTIME}: {'; '.join(runtimes.faults.values())}")
     return runtimes
 
 

@@ -6,7 +6,9 @@ EngineError
 ├── InvalidRequest         an operation that cannot be, as asked
 ├── NotFound
 │   ├── SandboxNotFound    unknown, or terminated and acted upon
-│   └── FileNotFound
+│   ├── FileNotFound
+│   └── KeyNotFound
+├── Forbidden              the key does not permit this
 ├── SandboxNotRunning      not in a state for this
 ├── SandboxFailed          the sandbox broke: its agent or runtime is gone
 ├── CommandNotStarted      the command could not start, as opposed to ran and failed
@@ -61,6 +63,14 @@ class SandboxNotFound(NotFound):
 
 class FileNotFound(NotFound):
     code = "FILE_NOT_FOUND"
+
+
+class KeyNotFound(NotFound):
+    code = "KEY_NOT_FOUND"
+
+
+class Forbidden(EngineError):
+    code = "FORBIDDEN"
 
 
 class SandboxNotRunning(EngineError):

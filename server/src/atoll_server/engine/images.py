@@ -1,175 +1,142 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images: what a sandbox's root file system starts from.
+"""Images: which root file system a name stands for.
 
-There is one so far, `host`: the host's `/usr` below a private writable layer, and a small `/` of our own. Nothing else
-of the host is visible in it: no homes, no `/etc/shadow`, no `/var`, no `/opt`.
+`host` is built in: the host's `/usr` below a private writable layer, and a small `/` of our own. Nothing else of the
+host is visible in it: no homes, no `/etc/shadow`, no `/var`, no `/opt`. An operator adds aliases, and directories that
+hold a root file system. Such a tree is read, never written to and never trusted: our own mount points lie above it.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
-import shutil
-import tempfile
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from atoll_server.engine.errors import InvalidConfig
+from atoll_server.engine.skeletons import Skeletons
 from atoll_server.runtimes.base import RootFilesystem, Tree
 
 HOST = "host"
+NAMES_SHOWN = 20
 
-_LAYOUT_VERSION = "2"
-_USER_ID = 1000
-_DIRECTORIES: Mapping[str, int] = {
-    "dev": 0o755,
-    "etc": 0o755,
-    "home": 0o755,
-    "home/user": 0o755,
-    "media": 0o755,
-    "mnt": 0o755,
-    "opt": 0o755,
-    "proc": 0o555,
-    "root": 0o700,
-    "run": 0o755,
-    "run/atoll": 0o755,
-    "run/atoll/control": 0o700,
-    "run/lock": 0o1777,
-    "srv": 0o755,
-    "sys": 0o555,
-    "tmp": 0o1777,
-    # runsc puts a tmpfs of the host's size over a `/tmp` that is empty, past the disk limit.
-    "tmp/.X11-unix": 0o1777,
-    "usr": 0o755,
-    "var": 0o755,
-    "var/cache": 0o755,
-    "var/lib": 0o755,
-    "var/log": 0o755,
-    "var/tmp": 0o1777,
-    "workspace": 0o755,
-}
-_OWNED_BY_USER = ("home/user",)
-_LIBRARY_LINKS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
-_ETC: Mapping[str, str] = {
-    "passwd": "root:x:0:0:root:/root:/bin/bash\n"
-    "daemon:x:1:1:daemon:/usr/sbin:/usr/sbin/nologin\n"
-    "user:x:1000:1000:user:/home/user:/bin/bash\n"
-    "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
-    "group": "root:x:0:\ndaemon:x:1:\ntty:x:5:\nstaff:x:50:\nuser:x:1000:\nnogroup:x:65534:\n",
-    "hosts": "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n",
-    "hostname": "atoll\n",
-    "resolv.conf": "",
-    "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\nservices: files\nprotocols: files\n",
-    "shells": "/bin/sh\n/bin/bash\n",
-    "profile": "export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n",
-    "fstab": "",
-    "machine-id": "",
-}
-# Files and folders of the host's /etc that programs below /usr cannot do without, and that hold no secret.
-_COPIED_FROM_ETC: Sequence[str] = (
-    "alternatives",
-    "bash.bashrc",
-    "ca-certificates.conf",
-    "debian_version",
-    "fonts",
-    "gai.conf",
-    "java-17-openjdk/security",
-    "ld.so.cache",
-    "ld.so.conf",
-    "ld.so.conf.d",
-    "localtime",
-    "magic",
-    "mime.types",
-    "os-release",
-    "perl",
-    "protocols",
-    "python3",
-    "python3.11",
-    "python3.12",
-    "python3.13",
-    "services",
-    "ssl/certs",
-    "ssl/openssl.cnf",
-    "timezone",
+# As OCI has it: registry, path, tag and digest, of which only one part of the path must be there.
+_NAME = re.compile(
+    r"(?:[A-Za-z0-9][A-Za-z0-9.-]*(?::[0-9]{1,5})?/)?"
+    r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*"
+    r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?"
+    r"(?:@[a-z0-9]+:[0-9a-f]{32,128})?"
 )
+_NAME_LIMIT = 255
+# Where we mount, or lay files of our own below the tree's. The layers see to it that a link in one of them leads
+# nowhere; a tree that has one is no root file system that works.
+_PLAIN_DIRECTORIES = ("dev", "etc", "proc", "run", "run/atoll", "sys", "tmp")
+
+
+class ImageRefused(Exception):
+    """An image cannot be as the operator configured it. The text names it and says what to do."""
+
+
+@dataclass(frozen=True)
+class Image:
+    """What a name stands for: another name (`alias_of`), a directory of the host, or, without both, `host`."""
+
+    name: str
+    alias_of: str | None = None
+    directory: Path | None = None
 
 
 class Images:
     """Resolves image names and keeps what they are made of below `directory`."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(
+        self, directory: Path, configured: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        """`configured` maps names to an image or a directory. Raises `ImageRefused`."""
         self._directory = directory
+        self._skeletons = Skeletons(directory)
+        self._images = parse_images(configured)
 
     def prepare(self) -> None:
-        """Make what images need on this host, once; later starts find it. Blocks."""
-        self._directory.mkdir(parents=True, exist_ok=True)
-        _ensure_host_skeleton(self._host_skeleton())
+        """Make what images need on this host, once, and look at the directories. Blocks. Raises `ImageRefused`."""
+        self._skeletons.prepare()
+        for image in self._images.values():
+            if image.directory is not None:
+                fault = _find_fault(image.directory, private=self._directory)
+                if fault is not None:
+                    raise ImageRefused(f"image {image.name!r}: {image.directory} {fault}")
+
+    def list(self) -> tuple[Image, ...]:
+        """All there are: `host`, then those configured, in their order."""
+        return tuple(self._images.values())
 
     def resolve(self, name: str) -> RootFilesystem:
         """The trees of image `name`; `InvalidConfig` for one that does not exist."""
-        if name != HOST:
-            raise InvalidConfig(f"unknown image {name!r}: this server has {HOST!r}")
-        return RootFilesystem((Tree(self._host_skeleton(), "/"), Tree(Path("/usr"), "/usr")))
+        image = self._images.get(name)
+        if image is None:
+            raise InvalidConfig(f"unknown image {name!r}: this server has {self._names()}")
+        while image.alias_of is not None:
+            image = self._images[image.alias_of]
+        if image.directory is not None:
+            layers = (self._skeletons.frame, image.directory, self._skeletons.base)
+            return RootFilesystem((Tree(layers, "/"),))
+        return RootFilesystem((Tree((self._skeletons.host,), "/"), Tree((Path("/usr"),), "/usr")))
 
-    def _host_skeleton(self) -> Path:
-        """Named after what it is made from, as sandboxes may still stand on an older one."""
-        return self._directory / f"host-{_host_fingerprint()}"
-
-
-def _host_fingerprint() -> str:
-    digest = hashlib.sha256(_LAYOUT_VERSION.encode())
-    for name in _COPIED_FROM_ETC:
-        path = Path("/etc", name)
-        if path.exists():
-            digest.update(f"{name} {path.stat().st_mtime_ns}\n".encode())
-    return digest.hexdigest()[:12]
+    def _names(self) -> str:
+        names = [repr(name) for name in self._images]
+        more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+        return ", ".join(names[:NAMES_SHOWN]) + more
 
 
-def _ensure_host_skeleton(target: Path) -> None:
-    """Build beside the final name and rename, so that a crash leaves a whole skeleton or none."""
-    if target.exists():
-        return
-    building = Path(tempfile.mkdtemp(prefix=".host-", dir=target.parent))
+def parse_images(configured: Mapping[str, str]) -> Mapping[str, Image]:
+    """`host` and the images that `configured` describes, by name. Raises `ImageRefused`; looks at no directory."""
+    images = {HOST: Image(HOST)}
+    for name, source in configured.items():
+        if name == HOST:
+            raise ImageRefused(f"image {HOST!r} is built in: choose another name")
+        if len(name) > _NAME_LIMIT or not _NAME.fullmatch(name):
+            raise ImageRefused(
+                f"image {name[:80]!r}: not a name; names look like python, python:3.12 or example.org/team/tools:1"
+            )
+        if source.startswith("/"):
+            images[name] = Image(name, directory=Path(source))
+        else:
+            images[name] = Image(name, alias_of=source)
+    for image in images.values():
+        _check_alias(image, images)
+    return images
+
+
+def _check_alias(image: Image, images: Mapping[str, Image]) -> None:
+    passed = [image.name]
+    while image.alias_of is not None:
+        if image.alias_of in passed:
+            raise ImageRefused(f"image {passed[0]!r} stands for itself: {' → '.join(passed)}")
+        if image.alias_of not in images:
+            raise ImageRefused(
+                f"image {image.name!r}: {image.alias_of[:80]!r} is neither an image nor a directory's absolute path"
+            )
+        image = images[image.alias_of]
+        passed.append(image.name)
+
+
+def _find_fault(directory: Path, *, private: Path) -> str | None:
+    """Why `directory` can be no image, in words that follow its name. `private` must not lie in it."""
     try:
-        _build_host_skeleton(building)
-        building.rename(target)
-    except BaseException:
-        shutil.rmtree(building, ignore_errors=True)
-        raise
-
-
-def _build_host_skeleton(root: Path) -> None:
-    root.chmod(0o755)
-    for name, mode in _DIRECTORIES.items():
-        (root / name).mkdir()
-        (root / name).chmod(mode)
-    for name in _LIBRARY_LINKS:
-        if os.path.islink(f"/{name}"):
-            (root / name).symlink_to(f"usr/{name}")
-    for name, text in _ETC.items():
-        (root / "etc" / name).write_text(text)
-    for name in _COPIED_FROM_ETC:
-        _copy_public(Path("/etc", name), root / "etc" / name)
-    (root / "etc" / "mtab").symlink_to("/proc/self/mounts")
-    (root / "run/atoll/agent").touch(0o755)
-    for name in _OWNED_BY_USER:
-        os.chown(root / name, _USER_ID, _USER_ID)
-
-
-def _copy_public(source: Path, target: Path) -> None:
-    """Copy what everyone on the host may read, links as links; leave the rest out."""
-    if not source.exists() and not source.is_symlink():
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if source.is_dir() and not source.is_symlink():
-        shutil.copytree(source, target, symlinks=True, ignore=_ignore_private)
-    elif source.is_symlink() or source.stat().st_mode & 0o004:
-        shutil.copy2(source, target, follow_symlinks=False)
-
-
-def _ignore_private(directory: str, names: list[str]) -> set[str]:
-    def private(name: str) -> bool:
-        status = os.lstat(os.path.join(directory, name))
-        return not status.st_mode & 0o004
-
-    return {name for name in names if private(name)}
+        if not directory.is_dir():
+            return "is no directory" if directory.exists() else "does not exist"
+        if private.resolve().is_relative_to(directory.resolve()):
+            return f"holds this server's own files, {private}: choose a directory apart from them"
+        if not any(os.path.lexists(directory / name) for name in ("bin", "usr")):
+            return "holds no root file system: there is neither bin nor usr in it"
+        for name in _PLAIN_DIRECTORIES:
+            entry = directory / name
+            if entry.is_symlink() or (entry.exists() and not entry.is_dir()):
+                return (
+                    f"has a {name} that is no plain directory: replace it by one, or leave it out"
+                )
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    return None

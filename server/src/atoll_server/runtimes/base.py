@@ -20,9 +20,12 @@ class RuntimeFailed(Exception):
 
 @dataclass(frozen=True)
 class Tree:
-    """A host directory that appears at `target` inside, below a writable layer of the sandbox's own."""
+    """Host directories that appear as one at `target` inside, below a writable layer of the sandbox's own.
 
-    source: Path
+    They are only read. Of two `layers` that have the same name, the first wins; it gives the root its owner and mode.
+    """
+
+    layers: tuple[Path, ...]
     target: str
 
 
@@ -75,6 +78,10 @@ class Staged:
     bundle: Path
     root: Path
     control: Path
+
+    @property
+    def pid_file(self) -> Path:
+        return self.bundle / "pid"
 
 
 class Runtime(Protocol):

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import shutil
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 from atoll_server import host
 from atoll_server.engine.model import RuntimeKind, SandboxId
@@ -14,8 +14,14 @@ from atoll_server.runtimes import oci
 from atoll_server.runtimes.base import Capabilities, Launch, Staged
 from atoll_server.runtimes.bundle import confine_to_host_kernel, render_config
 from atoll_server.runtimes.cgroups import MOUNT
+from atoll_server.runtimes.stage import place_program
 
 _DELETE_TIMEOUT = 20.0
+# Lest a sandbox overwrites it through /proc (CVE-2019-5736), crun runs itself a second time from a read-only mount. It
+# lets that be where it stands on one already and is told so; the loading and linking saved is a sixth of its run.
+_STANDS_ON_READONLY = {"_LIBCONTAINER_CLONED_BINARY": "1"}
+# A compiled filter, in base64 (crun(1)). A crun that does not know it still has the list of calls to compile.
+_COMPILED_FILTER = "run.oci.seccomp_bpf_data"
 
 
 class Crun:
@@ -31,32 +37,33 @@ class Crun:
     def __init__(self, program: str, paths: oci.Paths) -> None:
         self._program = program
         self._paths = paths
+        self._filter: str | None = None
 
     def start(self, launch: Launch) -> int:
-        return oci.start(
-            launch,
-            self._paths,
-            program=lambda bundle, pid_file: self._run(launch.sandbox_id, bundle, pid_file),
-            configure=lambda staged: confine_to_host_kernel(render_config(launch, staged), launch),
-        )
+        pid = oci.start(launch, self._paths, lambda staged: self._order(launch, staged))
+        if self._filter is None:
+            self._filter = self._read_filter(launch.sandbox_id)
+        return pid
 
     def forget(self, sandbox_id: SandboxId) -> None:
         # `crun delete` would look for control groups that it never managed; its notes are one directory.
         shutil.rmtree(self._paths.state / sandbox_id, ignore_errors=True)
 
-    def _run(self, sandbox_id: str, bundle: str, pid_file: Path) -> Sequence[str]:
-        options = ["--root", str(self._paths.state), "--cgroup-manager=disabled"]
-        return [
-            self._program,
-            *options,
-            "run",
-            "--detach",
-            "--pid-file",
-            str(pid_file),
-            "--bundle",
-            bundle,
-            sandbox_id,
-        ]
+    def _order(self, launch: Launch, staged: Staged) -> oci.Order:
+        config = confine_to_host_kernel(render_config(launch, staged), launch)
+        if self._filter is not None:
+            config["annotations"] = {_COMPILED_FILTER: self._filter}
+        program = place_program(staged, self._program)
+        state = ["--root", str(self._paths.state), "--cgroup-manager=disabled"]
+        argv = [str(program), *state, *_run_detached(launch, staged)]
+        return oci.Order(config, argv, _STANDS_ON_READONLY)
+
+    def _read_filter(self, sandbox_id: SandboxId) -> str | None:
+        """What crun made of our list of calls: the same for every sandbox, and a fifth of its run to make."""
+        with contextlib.suppress(FileNotFoundError):
+            compiled = (self._paths.state / sandbox_id / "seccomp.bpf").read_bytes()
+            return base64.b64encode(compiled).decode() or None
+        return None
 
 
 class Runc:
@@ -74,46 +81,29 @@ class Runc:
         self._paths = paths
 
     def start(self, launch: Launch) -> int:
-        return oci.start(
-            launch,
-            self._paths,
-            program=lambda bundle, pid_file: self._run(launch.sandbox_id, bundle, pid_file),
-            configure=lambda staged: self._configure(launch, staged),
-        )
+        return oci.start(launch, self._paths, lambda staged: self._order(launch, staged))
 
     def forget(self, sandbox_id: SandboxId) -> None:
         # Unlike crun, runc made control groups in hierarchies that we do not use; it takes them away itself.
         if (self._paths.state / sandbox_id).exists():
-            argv = [
-                self._program,
-                "--root",
-                str(self._paths.state),
-                "delete",
-                "--force",
-                sandbox_id,
-            ]
-            host.run(argv, timeout=_DELETE_TIMEOUT)
+            state = ["--root", str(self._paths.state)]
+            host.run(
+                [self._program, *state, "delete", "--force", sandbox_id], timeout=_DELETE_TIMEOUT
+            )
 
-    def _configure(self, launch: Launch, staged: Staged) -> dict[str, Any]:
+    def _order(self, launch: Launch, staged: Staged) -> oci.Order:
         config = confine_to_host_kernel(render_config(launch, staged), launch)
-        directory = next(iter(launch.group.directories.values()))
-        # Below MOUNT on v2, below MOUNT/<controller> on v1.
-        parts = directory.relative_to(MOUNT).parts
-        config["linux"]["cgroupsPath"] = "/" + "/".join(
-            parts if launch.group.version == 2 else parts[1:]
-        )
-        return config
+        config["linux"]["cgroupsPath"] = _cgroups_path(launch)
+        state = ["--root", str(self._paths.state)]
+        return oci.Order(config, [self._program, *state, *_run_detached(launch, staged)])
 
-    def _run(self, sandbox_id: str, bundle: str, pid_file: Path) -> Sequence[str]:
-        options = ["--root", str(self._paths.state)]
-        return [
-            self._program,
-            *options,
-            "run",
-            "--detach",
-            "--pid-file",
-            str(pid_file),
-            "--bundle",
-            bundle,
-            sandbox_id,
-        ]
+
+def _run_detached(launch: Launch, staged: Staged) -> Sequence[str]:
+    files = ("--pid-file", str(staged.pid_file), "--bundle", str(staged.bundle))
+    return ("run", "--detach", *files, launch.sandbox_id)
+
+
+def _cgroups_path(launch: Launch) -> str:
+    """The sandbox's group as OCI names it: from the root of its hierarchy, of which v1 has one for each controller."""
+    parts = next(iter(launch.group.directories.values())).relative_to(MOUNT).parts
+    return "/" + "/".join(parts if launch.group.version == 2 else parts[1:])

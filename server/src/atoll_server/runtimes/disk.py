@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A sandbox's disk: a sparse ext4 image, whose size is the disk limit.
 
-Formatting costs more than copying, so an empty image is formatted once per size and copied, data extents only.
+Formatting costs more than copying, so an empty image is formatted once per size and copied, data extents only. There
+is as little of that as can be (64 KiB for 10 GiB): what is copied is also written out before a loop device takes it.
 """
 
 from __future__ import annotations
@@ -15,11 +16,21 @@ from atoll_server import host
 
 _FORMAT_TIMEOUT = 60.0
 _COPY_PIECE = 1 << 24
+# Templates of another layout, left by an older server, are not used.
+_LAYOUT_VERSION = 2
+# No journal and no spare superblocks: a disk does not outlive its sandbox's processes. No room to grow: it is as large
+# as it will be. Inode tables stay unwritten until used.
+_LAYOUT = (
+    *("-O", "^has_journal,^resize_inode,sparse_super2"),
+    *("-E", "num_backup_sb=0,lazy_itable_init=1,nodiscard"),
+    *("-m", "0"),
+    *("-i", "16384"),
+)
 
 
 def make_disk(target: Path, *, size_mb: int, templates: Path) -> None:
     """Create an empty disk of `size_mb` MiB at `target`. Blocks for some milliseconds."""
-    template = templates / f"disk-{size_mb}.ext4"
+    template = templates / f"disk-v{_LAYOUT_VERSION}-{size_mb}.ext4"
     if not template.exists():
         _format_template(template, size_mb)
     _copy_sparse(template, target)
@@ -30,18 +41,7 @@ def _format_template(template: Path, size_mb: int) -> None:
     descriptor, name = tempfile.mkstemp(prefix=template.name, dir=template.parent)
     try:
         os.ftruncate(descriptor, size_mb << 20)
-        # No journal: a disk does not outlive its sandbox's processes. Inode tables stay unwritten until used.
-        options = [
-            "-O",
-            "^has_journal",
-            "-E",
-            "lazy_itable_init=1,nodiscard",
-            "-m",
-            "0",
-            "-i",
-            "16384",
-        ]
-        host.run(["mkfs.ext4", "-q", "-F", *options, name], timeout=_FORMAT_TIMEOUT)
+        host.run(["mkfs.ext4", "-q", "-F", *_LAYOUT, name], timeout=_FORMAT_TIMEOUT)
         os.rename(name, template)
     except BaseException:
         os.unlink(name)

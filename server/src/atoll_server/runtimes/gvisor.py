@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from pathlib import Path
 
 from atoll_server.engine.model import RuntimeKind, SandboxId
 from atoll_server.runtimes import oci
-from atoll_server.runtimes.base import Capabilities, Launch
+from atoll_server.runtimes.base import Capabilities, Launch, Staged
 from atoll_server.runtimes.bundle import render_config
 
 # The sandbox may bind its control socket on the host's tmpfs and connect to nothing there. Its files are cached as
@@ -21,6 +21,23 @@ _OPTIONS: Sequence[str] = (
     "--ignore-cgroups",
     "--overlay2=none",
 )
+_OLDEST_RELEASE = 20230601
+ADVICE = "install the package runsc from your distribution's backports (Debian 12's own is too old)"
+
+
+def find_fault(version: str | None) -> str | None:
+    """Why the runsc that calls itself `version` cannot be used, in words that follow its name; None where it can.
+
+    A release says its date. One without a date is a build of one's own, and taken as new.
+    """
+    if version is None:
+        return "does not answer"
+    if not version.startswith("version "):
+        return f"says {version[:80]!r} when asked for its version"
+    release = re.search(r"\b(20\d{6})\b", version)
+    if release is not None and int(release.group(1)) < _OLDEST_RELEASE:
+        return f"{version} is too old: it knows only ptrace, and systrap is needed"
+    return None
 
 
 class Runsc:
@@ -40,12 +57,7 @@ class Runsc:
         self._paths = paths
 
     def start(self, launch: Launch) -> int:
-        return oci.start(
-            launch,
-            self._paths,
-            program=lambda bundle, pid_file: self._run(launch.sandbox_id, bundle, pid_file),
-            configure=lambda staged: render_config(launch, staged),
-        )
+        return oci.start(launch, self._paths, lambda staged: self._order(launch, staged))
 
     def forget(self, sandbox_id: SandboxId) -> None:
         # `runsc delete` took two seconds where this takes none: its notes are a few files named after the sandbox.
@@ -53,14 +65,9 @@ class Runsc:
             for file in self._paths.state.glob(pattern):
                 file.unlink(missing_ok=True)
 
-    def _run(self, sandbox_id: str, bundle: str, pid_file: Path) -> Sequence[str]:
-        options = [f"--root={self._paths.state}", *_OPTIONS]
-        return [
-            self._program,
-            *options,
-            "run",
-            "--detach",
-            f"--pid-file={pid_file}",
-            f"--bundle={bundle}",
-            sandbox_id,
-        ]
+    def _order(self, launch: Launch, staged: Staged) -> oci.Order:
+        argv = (
+            *(self._program, f"--root={self._paths.state}", *_OPTIONS, "run", "--detach"),
+            *(f"--pid-file={staged.pid_file}", f"--bundle={staged.bundle}", launch.sandbox_id),
+        )
+        return oci.Order(render_config(launch, staged), argv)

@@ -7,8 +7,8 @@ import json
 import os
 import select
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ START_TIMEOUT = 30.0
 READY = b"ready\n"
 
 _OUTPUT_LIMIT = 16 * 1024
+_NOTHING_MORE: Mapping[str, str] = {}
 # Moves itself into each group named before `--`, then becomes the program named after it.
 _ENTER_GROUPS = 'while [ "$1" != -- ]; do echo 0 > "$1" || exit 70; shift; done; shift; exec "$@"'
 
@@ -32,28 +33,36 @@ class Paths:
     state: Path
 
 
-def start(
-    launch: Launch,
-    paths: Paths,
-    *,
-    program: Callable[[str, Path], Sequence[str]],
-    configure: Callable[[Staged], dict[str, Any]],
-) -> int:
-    """Build the root, write the bundle, run `program(bundle, pid_file)` in the group, and wait for the agent."""
+@dataclass(frozen=True)
+class Order:
+    """How a driver wants its runtime run: the bundle's configuration, the arguments, what the environment has more.
+
+    The runtime writes the first process's pid to `Staged.pid_file`.
+    """
+
+    config: dict[str, Any]
+    argv: Sequence[str]
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+def start(launch: Launch, paths: Paths, prepare: Callable[[Staged], Order]) -> int:
+    """Build the root, write the bundle, run the runtime in the group, and wait for the agent."""
     staged = build_stage(launch, agent=paths.agent)
-    (staged.bundle / "config.json").write_text(json.dumps(configure(staged)))
-    pid_file = staged.bundle / "pid"
-    return launch_in_group(launch, program(str(staged.bundle), pid_file), pid_file)
+    order = prepare(staged)
+    (staged.bundle / "config.json").write_text(json.dumps(order.config))
+    return launch_in_group(launch, order.argv, staged.pid_file, env=order.env)
 
 
-def launch_in_group(launch: Launch, argv: Sequence[str], pid_file: Path) -> int:
+def launch_in_group(
+    launch: Launch, argv: Sequence[str], pid_file: Path, *, env: Mapping[str, str] = _NOTHING_MORE
+) -> int:
     """Run a program that leaves the agent running, wait until that listens, and return the pid from `pid_file`."""
     groups = [str(file) for file in launch.group.entry_files()]
     reader, writer = os.pipe2(os.O_CLOEXEC)
     try:
         try:
             entering = ["/bin/sh", "-c", _ENTER_GROUPS, "enter", *groups, "--", *argv]
-            host.run(entering, timeout=START_TIMEOUT, stdout=writer)
+            host.run(entering, timeout=START_TIMEOUT, stdout=writer, env=env)
         except host.HostCommandFailed as error:
             raise RuntimeFailed(f"{error}: {_drain(reader)}") from None
         finally:

@@ -163,11 +163,35 @@ async def test_the_other_verbs_ask_what_they_mean(
     ]
 
 
-async def test_a_name_that_json_cannot_hold_is_refused_with_a_reason(
+async def test_names_that_json_cannot_hold_travel_as_base64(
     sandbox: AsyncSandbox, scripted: ScriptedServer
 ) -> None:
-    with pytest.raises(atoll.InvalidRequest, match="not UTF-8"):
-        await sandbox.files.move(b"\xff", "a")
+    scripted.script += [answer_json(samples.entry())] * 5
+
+    await sandbox.files.move(b"\xff", "a")
+    await sandbox.files.copy("a", os.fsdecode(b"\xff"))
+    await sandbox.files.mkdir(b"\xff")
+    await sandbox.files.chmod(b"\xff", 0o600)
+    await sandbox.files.chown(b"\xff", "user")
+
+    encoded = {"pathEncoding": "base64"}
+    assert [asked.json for asked in scripted.asked] == [
+        {"source": "/w==", "destination": "YQ==", **encoded},
+        {"source": "YQ==", "destination": "/w==", **encoded},
+        {"path": "/w==", **encoded},
+        {"path": "/w==", "mode": "0600", **encoded},
+        {"path": "/w==", "user": "user", **encoded},
+    ]
+
+
+@pytest.mark.parametrize("path", ["\ud800", "a\udfff"])
+async def test_surrogates_that_stand_for_no_byte_are_refused(
+    sandbox: AsyncSandbox, scripted: ScriptedServer, path: str
+) -> None:
+    with pytest.raises(atoll.InvalidRequest, match="surrogates"):
+        await sandbox.files.read(path)
+    with pytest.raises(atoll.InvalidRequest, match="surrogates"):
+        await sandbox.files.mkdir(path)
 
     assert scripted.asked == []
 

@@ -162,11 +162,35 @@ def test_the_other_verbs_ask_what_they_mean(sandbox: Sandbox, scripted: Scripted
     ]
 
 
-def test_a_name_that_json_cannot_hold_is_refused_with_a_reason(
+def test_names_that_json_cannot_hold_travel_as_base64(
     sandbox: Sandbox, scripted: ScriptedServer
 ) -> None:
-    with pytest.raises(atoll.InvalidRequest, match="not UTF-8"):
-        sandbox.files.move(b"\xff", "a")
+    scripted.script += [answer_json(samples.entry())] * 5
+
+    sandbox.files.move(b"\xff", "a")
+    sandbox.files.copy("a", os.fsdecode(b"\xff"))
+    sandbox.files.mkdir(b"\xff")
+    sandbox.files.chmod(b"\xff", 0o600)
+    sandbox.files.chown(b"\xff", "user")
+
+    encoded = {"pathEncoding": "base64"}
+    assert [asked.json for asked in scripted.asked] == [
+        {"source": "/w==", "destination": "YQ==", **encoded},
+        {"source": "YQ==", "destination": "/w==", **encoded},
+        {"path": "/w==", **encoded},
+        {"path": "/w==", "mode": "0600", **encoded},
+        {"path": "/w==", "user": "user", **encoded},
+    ]
+
+
+@pytest.mark.parametrize("path", ["\ud800", "a\udfff"])
+def test_surrogates_that_stand_for_no_byte_are_refused(
+    sandbox: Sandbox, scripted: ScriptedServer, path: str
+) -> None:
+    with pytest.raises(atoll.InvalidRequest, match="surrogates"):
+        sandbox.files.read(path)
+    with pytest.raises(atoll.InvalidRequest, match="surrogates"):
+        sandbox.files.mkdir(path)
 
     assert scripted.asked == []
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Atoll's own API, v1: `protocol/http/README.md`."""
 
-from atoll_server.api.native import execute, files, health, sandboxes
+from atoll_server.api.native import execute, files, health, images, keys, sandboxes
 
 # What is asked for most comes first: paths are tried in this order.
 OPERATIONS = (
@@ -9,6 +9,8 @@ OPERATIONS = (
     *files.OPERATIONS,
     *sandboxes.OPERATIONS,
     *health.OPERATIONS,
+    *images.OPERATIONS,
+    *keys.OPERATIONS,
 )
 
 __all__ = ["OPERATIONS"]

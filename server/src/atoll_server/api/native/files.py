@@ -23,6 +23,7 @@ from atoll_server.api.errors import UnsupportedMediaType
 from atoll_server.api.native.wire import (
     parse_content,
     parse_mode,
+    parse_path,
     render_content,
     render_entry,
     render_listing,
@@ -32,6 +33,7 @@ from atoll_server.api.routing import (
     JSON_TYPE,
     LARGE_BODY_LIMIT,
     OCTETS_TYPE,
+    SMALL_BODY_LIMIT,
     TAR_TYPE,
     Answer,
     Call,
@@ -149,37 +151,47 @@ async def exists(call: Call) -> Reply:
 async def make_directory(call: Call) -> Reply:
     body = await call.json(MakeDirectory)
     files = call.engine.files(call.sandbox_id)
+    path = parse_path("path", body.path, body.path_encoding)
     parents, mode = body.parents or body.recursive, parse_mode(body.mode)
-    return await _changed(call, body.path, files.mkdir(body.path, parents=parents, mode=mode))
+    return await _changed(call, path, files.mkdir(path, parents=parents, mode=mode))
 
 
 async def move(call: Call) -> Reply:
-    body = await call.json(MoveFile)
+    source, destination = _parse_move(await call.json(MoveFile))
     files = call.engine.files(call.sandbox_id)
-    return await _changed(call, body.destination, files.move(body.source, body.destination))
+    return await _changed(call, destination, files.move(source, destination))
 
 
 async def copy(call: Call) -> Reply:
-    body = await call.json(MoveFile)
+    source, destination = _parse_move(await call.json(MoveFile))
     files = call.engine.files(call.sandbox_id)
-    return await _changed(call, body.destination, files.copy(body.source, body.destination))
+    return await _changed(call, destination, files.copy(source, destination))
+
+
+def _parse_move(body: MoveFile) -> tuple[bytes, bytes]:
+    return (
+        parse_path("source", body.source, body.path_encoding),
+        parse_path("destination", body.destination, body.path_encoding),
+    )
 
 
 async def change_mode(call: Call) -> Reply:
     body = await call.json(ChangeMode)
     files = call.engine.files(call.sandbox_id)
-    changing = files.chmod(body.path, parse_mode(body.mode), recursive=body.recursive)
-    return await _changed(call, body.path, changing)
+    path = parse_path("path", body.path, body.path_encoding)
+    changing = files.chmod(path, parse_mode(body.mode), recursive=body.recursive)
+    return await _changed(call, path, changing)
 
 
 async def change_owner(call: Call) -> Reply:
     body = await call.json(ChangeOwner)
     files = call.engine.files(call.sandbox_id)
-    changing = files.chown(body.path, body.user, body.group, recursive=body.recursive)
-    return await _changed(call, body.path, changing)
+    path = parse_path("path", body.path, body.path_encoding)
+    changing = files.chown(path, body.user, body.group, recursive=body.recursive)
+    return await _changed(call, path, changing)
 
 
-async def _changed(call: Call, path: str, work: Coroutine[Any, Any, None]) -> Reply:
+async def _changed(call: Call, path: bytes, work: Coroutine[Any, Any, None]) -> Reply:
     """Do it, unless the client goes away, and answer with what is at `path` then."""
     await call.unless_gone(work)
     entry = await call.engine.files(call.sandbox_id).stat(path, follow=False)
@@ -290,7 +302,7 @@ OPERATIONS = (
         summary="Make a directory",
         handler=make_directory,
         body=MakeDirectory,
-        body_limit=LARGE_BODY_LIMIT,
+        body_limit=SMALL_BODY_LIMIT,
         answer=FileEntry,
         scope=Scope.FILES,
         errors=_ERRORS,
@@ -302,7 +314,7 @@ OPERATIONS = (
         summary="Move a file or directory",
         handler=move,
         body=MoveFile,
-        body_limit=LARGE_BODY_LIMIT,
+        body_limit=SMALL_BODY_LIMIT,
         answer=FileEntry,
         scope=Scope.FILES,
         errors=_ERRORS,
@@ -314,7 +326,7 @@ OPERATIONS = (
         summary="Copy a file, or a directory with all that it holds",
         handler=copy,
         body=MoveFile,
-        body_limit=LARGE_BODY_LIMIT,
+        body_limit=SMALL_BODY_LIMIT,
         answer=FileEntry,
         scope=Scope.FILES,
         errors=_ERRORS,
@@ -326,7 +338,7 @@ OPERATIONS = (
         summary="Change permissions",
         handler=change_mode,
         body=ChangeMode,
-        body_limit=LARGE_BODY_LIMIT,
+        body_limit=SMALL_BODY_LIMIT,
         answer=FileEntry,
         scope=Scope.FILES,
         errors=_ERRORS,
@@ -338,7 +350,7 @@ OPERATIONS = (
         summary="Change the owner",
         handler=change_owner,
         body=ChangeOwner,
-        body_limit=LARGE_BODY_LIMIT,
+        body_limit=SMALL_BODY_LIMIT,
         answer=FileEntry,
         scope=Scope.FILES,
         errors=_ERRORS,

@@ -6,7 +6,7 @@ from __future__ import annotations
 import base64
 import binascii
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -20,6 +20,9 @@ from atoll.models import (
     FileList,
     FileType,
     FileWritten,
+    KeyInfo,
+    KeyList,
+    KeySource,
     Pagination,
     Resources,
     Runtime,
@@ -29,7 +32,10 @@ from atoll.models import (
 )
 from atoll_server.api.records import render_builtins
 from atoll_server.api.routing import ApiSettings
+from atoll_server.engine import keys
 from atoll_server.engine.errors import InvalidConfig, InvalidRequest
+from atoll_server.engine.files import MAX_PATH_BYTES
+from atoll_server.engine.keys import ApiKey
 from atoll_server.engine.model import (
     Command,
     Completed,
@@ -217,6 +223,14 @@ def render_content(path: bytes, data: bytes, mode: int) -> FileContent:
     )
 
 
+def parse_path(name: str, text: str, encoding: str) -> bytes:
+    """A path as it is written in a body, in which names that are not UTF-8 come as base64."""
+    raw = parse_content(name, text, encoding)
+    if len(raw) > MAX_PATH_BYTES:
+        raise InvalidRequest(f"`{name}` must be at most {MAX_PATH_BYTES} bytes; got {len(raw)}")
+    return raw
+
+
 def parse_mode(text: str) -> int:
     """Permission bits; that the text is octal was checked with its record."""
     return int(text, 8)
@@ -249,6 +263,30 @@ def render_written(written: Written) -> FileWritten:
     return FileWritten(
         path=_render_path(written.path), size_bytes=written.size, created=written.created
     )
+
+
+def parse_scopes(words: Sequence[str]) -> frozenset[keys.Scope]:
+    unknown = [word for word in words if word not in keys.SCOPE_WORDS]
+    if unknown or not words:
+        got = f"got `{unknown[0][:64]}`" if unknown else "got none"
+        raise InvalidRequest(f"`scopes` must be of {', '.join(keys.SCOPE_WORDS)}; {got}")
+    return keys.parse_scopes(" ".join(words))
+
+
+def render_key(key: ApiKey, text: str | None = None) -> KeyInfo:
+    return KeyInfo(
+        id=key.id,
+        name=key.name,
+        scopes=keys.render_scopes(key.scopes).split(),
+        source=KeySource.SETTINGS if key.configured else KeySource.CREATED,
+        created_at=None if key.configured else _render_instant(key.created_at),
+        key=text,
+    )
+
+
+def render_keys(found: Sequence[ApiKey]) -> KeyList:
+    pagination = Pagination(total=len(found), limit=keys.KEYS_LIMIT, offset=0, has_more=False)
+    return KeyList(data=[render_key(key) for key in found], pagination=pagination)
 
 
 def _render_path(raw: bytes) -> str:
