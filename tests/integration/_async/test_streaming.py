@@ -29,9 +29,8 @@ async def test_lines_arrive_while_the_command_runs(sandbox: AsyncSandbox) -> Non
         "echo first; echo error >&2; sleep 1; echo last", on_stdout=note, on_stderr=note
     )
 
-    assert arrived["first"] < 0.8
-    assert arrived["error"] < 0.8
-    assert arrived["last"] >= 1
+    assert arrived["first"] < arrived["last"] - 0.5
+    assert arrived["error"] < arrived["last"] - 0.5
 
 
 async def test_lines_come_whole_in_order_and_without_their_ends(sandbox: AsyncSandbox) -> None:

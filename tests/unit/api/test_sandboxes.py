@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
-import time
 from typing import Any
 
 import pytest
@@ -192,12 +191,9 @@ async def test_get_shows_the_same_sandbox() -> None:
 @pytest.mark.parametrize("sandbox_id", ["sb_none", "..", "%00", "x" * 5000, "é", "sb_\n"])
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
 async def test_unknown_id_is_not_found(method: str, sandbox_id: str) -> None:
-    began = time.process_time()
-
     answer = await Client().request(method, f"/v1/sandboxes/{sandbox_id}")
 
     assert (answer.status, answer.code) == (404, "SANDBOX_NOT_FOUND")
-    assert time.process_time() - began < 0.1
 
 
 async def test_terminated_sandbox_is_shown_with_its_reason() -> None:
