@@ -18,11 +18,14 @@ use crate::sys_unsafe::{
     POLLIN,
 };
 
-/// The first read of a pipe; each full one makes the next larger, up to a whole frame.
+/// The first read of a pipe; each full one makes the next larger.
 const FIRST_READ_BYTES: usize = 4 << 10;
 const READ_GROWTH: usize = 8;
+/// A frame that a unix socket takes at once (Linux: 208 KiB less its own bookkeeping). A larger one
+/// goes in two pieces, with two waits.
+const LARGEST_READ_BYTES: usize = 200 << 10;
 /// For a process that fills its pipe. The kernel may refuse, then it keeps its 64 KiB.
-const BUSY_PIPE_BYTES: i32 = 256 << 10;
+const BUSY_PIPE_BYTES: i32 = 1 << 20;
 const DISCARD_BYTES: usize = 64 << 10;
 
 /// One output pipe of a process.
@@ -48,14 +51,17 @@ impl Output {
         self.bytes
     }
 
-    /// Reads once from a pipe that is ready.
-    pub fn read(&mut self, outbox: &mut Outbox) -> Result<()> {
+    /// Reads once; true if the pipe probably holds more. It must not block.
+    pub fn read(&mut self, outbox: &mut Outbox) -> Result<bool> {
         let wanted = self.read_bytes;
-        let count = self.read_frame(outbox, wanted)?;
-        if count == wanted && wanted < MAX_DATA_BYTES {
+        let count = match self.read_frame(outbox, wanted) {
+            Err(Error::System(errno::EAGAIN)) => 0,
+            other => other?,
+        };
+        if count == wanted && wanted < LARGEST_READ_BYTES {
             self.read_more_at_once();
         }
-        Ok(())
+        Ok(count > wanted / 2)
     }
 
     /// Reads what the pipe holds at this moment, and no more: who else writes to it may never stop.
@@ -100,8 +106,8 @@ impl Output {
     }
 
     fn read_more_at_once(&mut self) {
-        self.read_bytes = (self.read_bytes * READ_GROWTH).min(MAX_DATA_BYTES);
-        if let (Some(pipe), MAX_DATA_BYTES) = (&self.pipe, self.read_bytes) {
+        self.read_bytes = (self.read_bytes * READ_GROWTH).min(LARGEST_READ_BYTES);
+        if let (Some(pipe), LARGEST_READ_BYTES) = (&self.pipe, self.read_bytes) {
             let _ = set_pipe_size(pipe, BUSY_PIPE_BYTES);
         }
     }

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.api import Api
 from tests.support.cleanliness import assert_host_is_clean
-from tests.support.server import ServerProcess
+from tests.support.server import HOUR_MS, ServerProcess
 from tests.support.trees import make_tree
 
 
@@ -30,7 +30,7 @@ def api(server: ServerProcess) -> Api:
 @pytest.fixture(scope="module")
 def sandbox_id(api: Api, runtime: str) -> Iterator[str]:
     """A sandbox that the tests of a module share."""
-    with api.sandbox(runtime=runtime) as sandbox_id:
+    with api.sandbox(runtime=runtime, timeoutMs=HOUR_MS) as sandbox_id:
         yield sandbox_id
 
 

@@ -13,7 +13,7 @@ import pytest
 from atoll import Atoll, Sandbox
 from tests.support.api import Api
 from tests.support.cleanliness import assert_host_is_clean
-from tests.support.server import ServerProcess
+from tests.support.server import HOUR_MS, ServerProcess
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -37,7 +37,7 @@ def client(server: ServerProcess) -> Iterator[Atoll]:
 @pytest.fixture(scope="module")
 def sandbox(client: Atoll, runtime: str) -> Iterator[Sandbox]:
     """One sandbox for the tests of a module."""
-    with client.sandboxes.create("host", runtime=runtime) as sandbox:
+    with client.sandboxes.create("host", runtime=runtime, timeout_ms=HOUR_MS) as sandbox:
         yield sandbox
 
 

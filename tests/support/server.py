@@ -21,6 +21,8 @@ from typing import Any
 START_TIMEOUT = 30.0
 STOP_TIMEOUT = 60.0
 API_KEY = "test-key-0123456789"
+HOUR_MS = 3_600_000
+"""The lifetime of sandboxes that many tests share: the default is too short for a slow machine."""
 
 
 class ServerProcess:

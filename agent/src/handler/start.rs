@@ -195,6 +195,9 @@ impl Pipes {
         }
         let stdout = new_pipe().map_err(failed)?;
         let stderr = new_pipe().map_err(failed)?;
+        for output in [&stdout.0, &stderr.0] {
+            set_nonblocking(output).map_err(failed)?;
+        }
         Ok(Pipes { stdin, child_stdin, stdout, stderr })
     }
 

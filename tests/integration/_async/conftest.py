@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from atoll import AsyncAtoll, AsyncSandbox
-from tests.support.server import ServerProcess
+from tests.support.server import HOUR_MS, ServerProcess
 
 
 @pytest.fixture(scope="module")
@@ -19,5 +19,7 @@ async def client(server: ServerProcess) -> AsyncIterator[AsyncAtoll]:
 
 @pytest.fixture(scope="module")
 async def sandbox(client: AsyncAtoll, runtime: str) -> AsyncIterator[AsyncSandbox]:
-    async with await client.sandboxes.create("host", runtime=runtime) as sandbox:
+    async with await client.sandboxes.create(
+        "host", runtime=runtime, timeout_ms=HOUR_MS
+    ) as sandbox:
         yield sandbox

@@ -10,7 +10,7 @@ import pytest
 
 from atoll import AsyncAtoll, AsyncSandbox, InvalidConfig
 from tests.support.concurrency import async_at_once
-from tests.support.server import ServerProcess
+from tests.support.server import HOUR_MS, ServerProcess
 from tests.support.trees import describe_tree
 
 
@@ -23,7 +23,7 @@ async def client(image_server: ServerProcess) -> AsyncIterator[AsyncAtoll]:
 @pytest.fixture(scope="module")
 async def sandbox(client: AsyncAtoll, runtime: str) -> AsyncIterator[AsyncSandbox]:
     async with await client.sandboxes.create(
-        "example.org/tree:1", runtime=runtime, disk_mb=5120
+        "example.org/tree:1", runtime=runtime, disk_mb=5120, timeout_ms=HOUR_MS
     ) as sandbox:
         yield sandbox
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from atoll import Atoll, Sandbox
-from tests.support.server import ServerProcess
+from tests.support.server import HOUR_MS, ServerProcess
 
 
 @pytest.fixture(scope="module")
@@ -20,5 +20,5 @@ def client(server: ServerProcess) -> Iterator[Atoll]:
 
 @pytest.fixture(scope="module")
 def sandbox(client: Atoll, runtime: str) -> Iterator[Sandbox]:
-    with client.sandboxes.create("host", runtime=runtime) as sandbox:
+    with client.sandboxes.create("host", runtime=runtime, timeout_ms=HOUR_MS) as sandbox:
         yield sandbox

@@ -11,7 +11,7 @@ import pytest
 
 from atoll import Atoll, InvalidConfig, Sandbox
 from tests.support.concurrency import sync_at_once
-from tests.support.server import ServerProcess
+from tests.support.server import HOUR_MS, ServerProcess
 from tests.support.trees import describe_tree
 
 
@@ -23,7 +23,9 @@ def client(image_server: ServerProcess) -> Iterator[Atoll]:
 
 @pytest.fixture(scope="module")
 def sandbox(client: Atoll, runtime: str) -> Iterator[Sandbox]:
-    with client.sandboxes.create("example.org/tree:1", runtime=runtime, disk_mb=5120) as sandbox:
+    with client.sandboxes.create(
+        "example.org/tree:1", runtime=runtime, disk_mb=5120, timeout_ms=HOUR_MS
+    ) as sandbox:
         yield sandbox
 
 

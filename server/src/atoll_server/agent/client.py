@@ -344,6 +344,7 @@ async def _control(connection: Connection, timeout: float) -> bytes:
 
 async def _send_content(connection: Connection, chunks: AsyncIterable[bytes]) -> None:
     """Sends all chunks and the end. Stops where the agent has hung up: it has said why."""
+    connection.expect_bulk()
     offset = 0
     async for chunk in chunks:
         for piece in _pieces(chunk):

@@ -24,6 +24,9 @@ SEND_TIMEOUT: Final = 60.0
 LINGER: Final = 30.0
 _FIRST_RETRY: Final = 0.001
 _LONGEST_RETRY: Final = 0.02
+# Twice a frame in flight, so that neither side waits for the other after each. The kernel doubles it for its own needs.
+_BULK_BUFFER: Final = 600 << 10
+_SO_SNDBUFFORCE: Final = 32
 # After this much without a pause other tasks get their turn, however fast the peer sends.
 _BYTES_PER_TURN: Final = 1 << 20
 
@@ -98,6 +101,12 @@ class Connection:
         """The same for one frame of at most `MAX_DATA_BYTES`, as fast as the peer takes it."""
         header = memoryview(encode_header(kind, offset, len(payload)))
         return await self._send([header, memoryview(payload)], timeout)
+
+    def expect_bulk(self) -> None:
+        """Makes room for content on its way; without, gVisor takes a third longer for it."""
+        # Not permitted to a server that is not root: then it goes slower.
+        with suppress(PermissionError):
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _BULK_BUFFER)
 
     def leave(self, last_words: Fields) -> None:
         """Sends a last message and closes as soon as the peer does, within `LINGER` seconds; nobody has to wait for it.

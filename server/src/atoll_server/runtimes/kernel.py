@@ -44,6 +44,7 @@ _IN_MODIFY = 0x2
 _LOOP_CONFIGURE = 0x4C0A
 _LOOP_CTL_GET_FREE = 0x4C82
 _LO_FLAGS_AUTOCLEAR = 4
+_LO_FLAGS_DIRECT_IO = 16
 _LOOP_ATTEMPTS = 64
 
 
@@ -129,7 +130,9 @@ def watch_changes(file: Path) -> int:
 def attach_loop(image: Path) -> tuple[str, int]:
     """Put `image` behind a loop device and return its path and an open descriptor.
 
-    The device frees itself (LO_FLAGS_AUTOCLEAR) once the descriptor is closed and nothing has it mounted.
+    The device frees itself (LO_FLAGS_AUTOCLEAR) once the descriptor is closed and nothing has it mounted. It goes past
+    the host's page cache, where the file system allows it: what is written is then in memory once, and on the sandbox's
+    account.
     """
     backing = os.open(image, os.O_RDWR | os.O_CLOEXEC)
     control = os.open("/dev/loop-control", os.O_RDWR | os.O_CLOEXEC)
@@ -154,7 +157,6 @@ def attach_loop(image: Path) -> tuple[str, int]:
 
 
 def _loop_config(backing: int) -> bytes:
-    info = struct.pack(
-        "=5Q4I64s64s32s2Q", 0, 0, 0, 0, 0, 0, 0, 0, _LO_FLAGS_AUTOCLEAR, b"", b"", b"", 0, 0
-    )
+    flags = _LO_FLAGS_AUTOCLEAR | _LO_FLAGS_DIRECT_IO
+    info = struct.pack("=5Q4I64s64s32s2Q", 0, 0, 0, 0, 0, 0, 0, 0, flags, b"", b"", b"", 0, 0)
     return struct.pack("=II", backing, 4096) + info + bytes(64)
