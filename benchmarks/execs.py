@@ -6,6 +6,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterator
 
+from atoll import Sandbox
 from benchmarks.bare import FOREVER, TRUE
 from benchmarks.bench import Bench
 from benchmarks.measure import Call, Promise, Row, Series, interleave
@@ -13,7 +14,15 @@ from benchmarks.promises import EXEC_CONTAINER, EXEC_GVISOR
 
 FAMILY = "exec"
 HOST = "host subprocess.run"
+INSIDE = "subprocess.run inside"
 BURST = 5
+_TIME_INSIDE = """
+import subprocess, sys, time
+for _ in range(int(sys.argv[1])):
+    started = time.perf_counter()
+    subprocess.run(["/bin/sh", "-c", "true"], check=True)
+    print(time.perf_counter() - started)
+"""
 
 
 def run(bench: Bench) -> Iterator[Row]:
@@ -39,6 +48,7 @@ def _runtime_rows(bench: Bench, runtime: str) -> Iterator[Row]:
         }
         try:
             series = interleave(subjects, rounds=bench.rounds(60, 8), warmup=2, burst=BURST)
+            inside = _measure_inside(sandbox, count=bench.rounds(100, 20))
         finally:
             bare.delete(container)
     host, own = (HOST, series["host"]), (f"{bare.program} exec", series["bare"])
@@ -46,7 +56,14 @@ def _runtime_rows(bench: Bench, runtime: str) -> Iterator[Row]:
     on_own = EXEC_GVISOR if runtime == "gvisor" else None
     yield from _pair(f"{runtime}, unix", series["unix"], host, on_host)
     yield from _pair(f"{runtime}, unix", series["unix"], own, on_own)
+    yield from _pair(f"{runtime}, unix", series["unix"], (INSIDE, inside), None)
     yield from _pair(f"{runtime}, TCP", series["tcp"], host, None)
+
+
+def _measure_inside(sandbox: Sandbox, *, count: int) -> Series:
+    """What starting the command costs a program in the sandbox, which no exec from outside can undercut by much."""
+    printed = sandbox.exec(["python3", "-c", _TIME_INSIDE, str(count)], check=True).stdout
+    return Series([float(line) for line in printed.split()])
 
 
 def _pair(
