@@ -6,7 +6,8 @@ use std::io;
 use std::sync::Arc;
 
 use crate::deadline::Deadlines;
-use crate::output::Drainer;
+use crate::drainer::Drainer;
+use crate::history::History;
 use crate::process::Processes;
 use crate::sys_unsafe::Limit;
 use crate::users::Users;
@@ -14,6 +15,7 @@ use crate::users::Users;
 pub struct Agent {
     pub processes: Processes,
     pub deadlines: Arc<Deadlines>,
+    pub history: Arc<History>,
     pub drainer: Arc<Drainer>,
     pub users: Users,
     /// Opened once: the sandbox may remove or replace `/dev/null` later.
@@ -28,10 +30,12 @@ impl Agent {
     pub fn new(process_files: Limit) -> io::Result<Agent> {
         let null = File::options().read(true).write(true).open("/dev/null")?;
         let score = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default();
+        let history = Arc::new(History::default());
         Ok(Agent {
             processes: Processes::default(),
             deadlines: Arc::default(),
-            drainer: Arc::default(),
+            drainer: Arc::new(Drainer::new(Arc::clone(&history))),
+            history,
             users: Users::new(),
             null,
             process_files,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Time limits of processes: SIGTERM to the tree, then SIGKILL after the grace. One thread, made
-//! when the first limit is set, sleeps until the next deadline. Whether anybody reads a process's
-//! output makes no difference here.
+//! Time limits of processes, in all and without output: SIGTERM to the tree, then SIGKILL after the
+//! grace. One thread, made when the first limit is set, sleeps until the next deadline. Output does
+//! not wake it: at the deadline it looks when there was some, and sleeps on.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -39,20 +39,32 @@ struct Entry {
 
 #[derive(Clone, Copy)]
 enum Step {
-    Terminate { grace: Duration },
+    Terminate(Limits),
     Kill,
+}
+
+/// How long a process may run, and after that take to end.
+#[derive(Clone, Copy)]
+pub struct Limits {
+    pub timeout: Option<Duration>,
+    /// Without output.
+    pub idle: Option<Duration>,
+    pub grace: Duration,
+}
+
+impl Limits {
+    /// When they would be passed, as things are. A time beyond what the clock can say is no limit.
+    fn due(&self, process: &Process) -> Option<Instant> {
+        let total = self.timeout.and_then(|timeout| process.started.checked_add(timeout));
+        let idle = self.idle.and_then(|idle| process.last_output().checked_add(idle));
+        total.into_iter().chain(idle).min()
+    }
 }
 
 impl Deadlines {
     /// Limits a process that is being started.
-    pub fn set(
-        self: &Arc<Self>,
-        process: &Arc<Process>,
-        timeout: Duration,
-        grace: Duration,
-    ) -> Result<()> {
-        // A time beyond what the clock can say is no limit.
-        let at = match process.started.checked_add(timeout) {
+    pub fn set(self: &Arc<Self>, process: &Arc<Process>, limits: Limits) -> Result<()> {
+        let at = match limits.due(process) {
             Some(at) => at,
             None => return Ok(()),
         };
@@ -61,7 +73,7 @@ impl Deadlines {
             self.start_thread()?;
             state.has_thread = true;
         }
-        let entry = Entry { process: Arc::clone(process), step: Step::Terminate { grace } };
+        let entry = Entry { process: Arc::clone(process), step: Step::Terminate(limits) };
         state.insert(at, entry);
         // Most commands end long before their limit and leave the thread asleep, which is well: it
         // looks again too early rather than being woken by every command.
@@ -89,12 +101,9 @@ impl Deadlines {
         loop {
             let entry = self.wait_due();
             let next = act(&entry);
-            if let Some((delay, step)) = next {
+            if let Some((at, step)) = next {
                 let process = entry.process;
-                // A grace beyond what the clock can say is never over.
-                if let Some(at) = Instant::now().checked_add(delay) {
-                    self.lock().insert(at, Entry { process, step });
-                }
+                self.lock().insert(at, Entry { process, step });
             }
         }
     }
@@ -137,20 +146,25 @@ impl State {
 }
 
 /// Does what is due; what follows it and when.
-fn act(entry: &Entry) -> Option<(Duration, Step)> {
+fn act(entry: &Entry) -> Option<(Instant, Step)> {
     let process = &entry.process;
     match entry.step {
         // A command that ended in time has kept its limit; what it left in the background lives.
-        Step::Terminate { .. } if process.is_over() => None,
-        Step::Terminate { grace } => {
+        Step::Terminate(_) if process.is_over() => None,
+        Step::Terminate(limits) => {
+            let due = limits.due(process)?;
+            if due > Instant::now() {
+                return Some((due, Step::Terminate(limits)));
+            }
             process.mark_timed_out();
             // Who cannot be told now is killed after the grace.
             let _ = process.signal(SIGTERM, true);
-            Some((grace, Step::Kill))
+            // A grace beyond what the clock can say is never over.
+            Instant::now().checked_add(limits.grace).map(|at| (at, Step::Kill))
         }
         Step::Kill => match process.kill_tree() {
             Ok(killed) if killed.is_clean => None,
-            _ => Some((RETRY, Step::Kill)),
+            _ => Some((Instant::now() + RETRY, Step::Kill)),
         },
     }
 }

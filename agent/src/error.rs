@@ -52,6 +52,12 @@ pub enum Error {
     UnknownUser,
     /// No process of that id, or nothing is left of it.
     UnknownProcess,
+    /// The process still runs, so it cannot be forgotten.
+    ProcessRuns,
+    /// The process takes no input, or none any more.
+    StdinClosed,
+    /// A reader took nothing for too long.
+    Slow,
     BadDirectory(i32),
     ProgramNotFound(i32),
     ProgramNotExecutable(i32),
@@ -73,6 +79,9 @@ impl Error {
             Error::Generation => "generation",
             Error::UnknownUser => "unknown_user",
             Error::UnknownProcess => "not_found",
+            Error::ProcessRuns => "busy",
+            Error::StdinClosed => "stdin_closed",
+            Error::Slow => "slow",
             Error::BadDirectory(_) => "bad_directory",
             Error::ProgramNotFound(_) => "program_not_found",
             Error::ProgramNotExecutable(_) => "program_not_executable",
@@ -121,6 +130,9 @@ impl fmt::Display for Error {
             Error::Generation => out.write_str("this agent does not speak the generation"),
             Error::UnknownUser => out.write_str("the user or group does not exist here"),
             Error::UnknownProcess => out.write_str("no such process"),
+            Error::ProcessRuns => out.write_str("the process has not ended"),
+            Error::StdinClosed => out.write_str("the process takes no input"),
+            Error::Slow => out.write_str("the output was not taken for too long"),
             Error::BadDirectory(_) => out.write_str("the working directory cannot be entered"),
             Error::ProgramNotFound(_) => out.write_str("the program was not found"),
             Error::ProgramNotExecutable(_) => out.write_str("the program cannot be executed"),

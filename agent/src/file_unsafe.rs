@@ -33,6 +33,9 @@ pub const O_DIRECTORY: c_int = 0o40_000;
 #[cfg(target_arch = "aarch64")]
 pub const O_NOFOLLOW: c_int = 0o100_000;
 
+/// A file without a name in the directory that is opened.
+pub const O_TMPFILE: c_int = 0o20_000_000 | O_DIRECTORY;
+
 pub const AT_SYMLINK_NOFOLLOW: c_int = 0x100;
 pub const AT_REMOVEDIR: c_int = 0x200;
 pub const AT_EMPTY_PATH: c_int = 0x1000;

@@ -9,21 +9,33 @@ pub mod agent;
 pub mod connection;
 pub mod deadline;
 pub mod directory;
+pub mod drainer;
 pub mod error;
 #[allow(unsafe_code)]
 pub mod file_unsafe;
 pub mod frame;
 pub mod handler;
+pub mod history;
 pub mod init;
+pub mod journal;
+pub mod log;
 pub mod message;
 pub mod msgpack;
+pub mod outbox;
 pub mod output;
 pub mod path;
 pub mod process;
+#[allow(unsafe_code)]
+pub mod pty_unsafe;
+pub mod pump;
+pub mod reader;
 pub mod server;
 pub mod session;
 #[allow(unsafe_code)]
 pub mod spawn_unsafe;
+pub mod spill;
+pub mod stdin;
+pub mod stdio;
 #[allow(unsafe_code)]
 pub mod supervisor_unsafe;
 #[allow(unsafe_code)]
@@ -31,4 +43,5 @@ pub mod sys_unsafe;
 pub mod tar;
 pub mod tree;
 pub mod users;
+pub mod waker;
 pub mod walk;

@@ -69,6 +69,15 @@ impl Fields {
         }
     }
 
+    /// A map with fields of its own.
+    pub fn record(&self, name: &str) -> Result<Option<Fields>> {
+        match self.get(name) {
+            None => Ok(None),
+            Some(Value::Map(pairs)) => Ok(Some(Fields(pairs.clone()))),
+            Some(_) => Err(Error::Invalid("a field that must be map is not")),
+        }
+    }
+
     /// Permission bits.
     pub fn mode(&self, name: &str) -> Result<Option<u32>> {
         match self.number(name)? {
@@ -115,6 +124,13 @@ impl Record {
         self.pair(name, |encoder| encoder.str(text))
     }
 
+    pub fn optional_str(self, name: &str, text: Option<&str>) -> Record {
+        self.pair(name, |encoder| match text {
+            Some(text) => encoder.str(text),
+            None => encoder.nil(),
+        })
+    }
+
     pub fn bytes(self, name: &str, bytes: &[u8]) -> Record {
         self.pair(name, |encoder| encoder.text_or_bin(bytes))
     }
@@ -141,12 +157,26 @@ impl Record {
         })
     }
 
+    pub fn optional_uint(self, name: &str, number: Option<u64>) -> Record {
+        self.pair(name, |encoder| match number {
+            Some(number) => encoder.uint(number),
+            None => encoder.nil(),
+        })
+    }
+
     pub fn bool(self, name: &str, flag: bool) -> Record {
         self.pair(name, |encoder| encoder.bool(flag))
     }
 
     pub fn record(self, name: &str, inner: Record) -> Record {
         self.pair(name, |encoder| encoder.bytes.extend(inner.finish()))
+    }
+
+    pub fn optional_record(self, name: &str, inner: Option<Record>) -> Record {
+        self.pair(name, |encoder| match inner {
+            Some(inner) => encoder.bytes.extend(inner.finish()),
+            None => encoder.nil(),
+        })
     }
 
     pub fn records(self, name: &str, items: &[Vec<u8>]) -> Record {

@@ -1,33 +1,68 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Commands as objects: starting, their state, signals to one or to the whole tree. Output is not
-//! their business (`output.rs`), nor is time (`deadline.rs`).
+//! Commands as objects: starting, their state, signals to one or to the whole tree, and what each has
+//! of its own. Moving output is not their business (`pump.rs`), nor is time (`deadline.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::io::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::error::{errno, Error, Result};
+use crate::journal::Journal;
+use crate::pty_unsafe::Terminal;
 use crate::spawn_unsafe::{
     Launch, Nursery, Ordered, Reaped, Report, STAGE_DIRECTORY, STAGE_EXEC, STATE_ADOPTED,
     STATE_EXITED, STATE_FAILED,
 };
-use crate::sys_unsafe::{read_bytes, send_signal, SIGKILL, SIGSTOP};
+use crate::stdin::Stdin;
+use crate::sys_unsafe::{send_signal, SIGKILL, SIGSTOP};
 use crate::tree::{live_descendants, resident_pages};
 
 /// How long one kill goes on freezing and killing a tree that keeps forking.
 const SWEEP_TIME: Duration = Duration::from_secs(2);
 const SWEEP_PAUSE: Duration = Duration::from_millis(1);
 
-/// One command, from its order until nothing of its tree is left.
+/// One command, from its order until nothing of its tree is left and nobody asks about it.
 pub struct Process {
     pub id: u64,
     pub started: Instant,
+    pub started_at: SystemTime,
+    pub label: Label,
+    pub journal: Journal,
+    pub stdin: Stdin,
+    pub terminal: Option<Terminal>,
     report: Arc<Report>,
     supervisor: AtomicI32,
     timed_out: AtomicBool,
+    /// After `started`, in microseconds.
+    last_output_us: AtomicU64,
+    ended: Mutex<Option<Ended>>,
+}
+
+/// What its client has said of a command, for itself.
+#[derive(Default)]
+pub struct Label {
+    pub tag: Option<String>,
+    pub note: Option<Vec<u8>>,
+}
+
+/// What a command is given for itself.
+pub struct Belongings {
+    pub label: Label,
+    pub journal: Journal,
+    pub stdin: Stdin,
+    pub terminal: Option<Terminal>,
+}
+
+/// The end of a command whose output has been read.
+#[derive(Clone, Copy)]
+pub struct Ended {
+    pub exit: Exit,
+    pub timed_out: bool,
+    pub duration: Duration,
+    pub at: SystemTime,
 }
 
 /// How a command ended: exactly one of the two.
@@ -35,6 +70,16 @@ pub struct Process {
 pub enum Exit {
     Code(i32),
     Signal(i32),
+}
+
+impl Exit {
+    /// Code and signal.
+    pub fn parts(self) -> (Option<i32>, Option<i32>) {
+        match self {
+            Exit::Code(code) => (Some(code), None),
+            Exit::Signal(signal) => (None, Some(signal)),
+        }
+    }
 }
 
 impl Process {
@@ -59,15 +104,46 @@ impl Process {
         matches!(self.report.state(), STATE_EXITED | STATE_FAILED)
     }
 
-    /// Becomes readable when `exit` may have changed; `clear_event` before asking.
-    pub fn event(&self) -> &OwnedFd {
+    /// Becomes readable when `exit` may have changed. None once it is final.
+    pub fn event(&self) -> Option<Arc<OwnedFd>> {
         self.report.event()
     }
 
-    pub fn clear_event(&self) {
-        let mut count = [0u8; 8];
-        // Only called when readable; nothing else reads it.
-        let _ = read_bytes(self.report.event(), &mut count);
+    pub fn note_output(&self) {
+        self.last_output_us.store(micros(self.started.elapsed()), Ordering::Relaxed);
+    }
+
+    /// When it last wrote something. One that waits for its readers could not have.
+    pub fn last_output(&self) -> Instant {
+        if self.journal.is_stalled() {
+            return Instant::now();
+        }
+        let last = Duration::from_micros(self.last_output_us.load(Ordering::Relaxed));
+        self.started + last
+    }
+
+    /// Its journal holds all that it wrote: it takes no more input, and its readers may go.
+    pub fn finish(&self, exit: Exit) {
+        let ended = Ended {
+            exit,
+            timed_out: self.has_timed_out(),
+            duration: self.started.elapsed(),
+            at: SystemTime::now(),
+        };
+        *self.lock_ended() = Some(ended);
+        self.stdin.close();
+        self.terminal.iter().for_each(Terminal::close);
+        self.journal.complete();
+    }
+
+    /// None until it is finished.
+    pub fn ended(&self) -> Option<Ended> {
+        *self.lock_ended()
+    }
+
+    fn lock_ended(&self) -> MutexGuard<'_, Option<Ended>> {
+        // A panic ends the whole program, so a poisoned lock is never seen.
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn mark_timed_out(&self) {
@@ -164,14 +240,26 @@ impl Processes {
     /// Orders a command. It is in the table at once, so that a deadline can already reach it.
     /// `on_listed` hears of it before it can have been reaped. Lock order: the nursery's, then the
     /// table's, then whatever `on_listed` takes.
-    pub fn order(&self, launch: Launch, on_listed: impl FnOnce(&Arc<Process>)) -> Result<Starting> {
+    pub fn order(
+        &self,
+        launch: Launch,
+        belongings: Belongings,
+        on_listed: impl FnOnce(&Arc<Process>),
+    ) -> Result<Starting> {
         let report = Arc::new(Report::new().map_err(spawn_failed)?);
         let process = Arc::new(Process {
             id: self.last_id.fetch_add(1, Ordering::Relaxed) + 1,
             started: Instant::now(),
+            started_at: SystemTime::now(),
+            label: belongings.label,
+            journal: belongings.journal,
+            stdin: belongings.stdin,
+            terminal: belongings.terminal,
             report: Arc::clone(&report),
             supervisor: AtomicI32::new(0),
             timed_out: AtomicBool::new(false),
+            last_output_us: AtomicU64::new(0),
+            ended: Mutex::new(None),
         });
         let list = |supervisor| {
             process.supervisor.store(supervisor, Ordering::SeqCst);
@@ -230,6 +318,7 @@ impl Processes {
             process.report.set_exited(reaped.wait_status);
         }
         if process.is_over() && process.supervisor.load(Ordering::SeqCst) == 0 {
+            process.report.close_event();
             return table.remove(&process.id);
         }
         None
@@ -254,6 +343,11 @@ impl Starting {
             _ => Ok(process),
         }
     }
+}
+
+/// Enough for half a million years.
+pub fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn spawn_failed(error: std::io::Error) -> Error {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A client's view of one process while it runs: its output to the client, the client's input and
-//! signals to it. The process does not depend on it: when the client goes, output goes to the
-//! drainer and the process goes on.
+//! signals to it. The process does not depend on it: when the client goes, the drainer takes over
+//! what the session did for the process.
 
-use std::os::unix::io::{AsRawFd, OwnedFd};
+use std::os::unix::io::AsRawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,150 +12,360 @@ use crate::connection::Connection;
 use crate::error::{errno, Error, Result};
 use crate::frame::Kind;
 use crate::handler::signal::SignalRequest;
+use crate::journal::Offer;
 use crate::message::{error_record, Fields, Record};
-use crate::output::{Outbox, Output};
-use crate::process::{Exit, Process};
-use crate::sys_unsafe::{poll_fds, write_bytes, PollFd, POLLERR, POLLHUP, POLLIN, POLLOUT};
-
-pub struct Session<'a> {
-    agent: &'a Agent,
-    connection: &'a mut Connection,
-    process: Arc<Process>,
-    stdout: Output,
-    stderr: Output,
-    stdin: Input,
-    outbox: Outbox,
-    /// Until when the news that the process has started may wait for what follows it.
-    held_until: Option<Instant>,
-    is_client_reading_only: bool,
-}
+use crate::outbox::Outbox;
+use crate::output::Took;
+use crate::process::{micros, Ended, Process};
+use crate::pump::{Pump, Waits};
+use crate::reader::Reader;
+use crate::stdin::Input;
+use crate::sys_unsafe::{poll_fds, PollFd, POLLERR, POLLHUP, POLLIN, POLLOUT};
+use crate::waker::Waker;
 
 /// Every write wakes the server, which on a small host takes its time from the command itself. So
 /// the whole answer of a command that ends at once, or with its first output, is one write.
 const HOLD: Duration = Duration::from_millis(2);
 /// Longer than the hold, so that one wait without any news outlasts it.
 const HOLD_WAIT_MS: i32 = 3;
-/// Before the client, its input and the other stream get their turn.
-const READS_IN_A_ROW: usize = 16;
+/// How long a reader may take nothing although there is something for it.
+const SLOW: Duration = Duration::from_secs(60);
+/// How long it then may take to hear of it.
+const LAST_WORDS: Duration = Duration::from_secs(60);
+/// After so many writes the client is heard, and the process read.
+const WRITES: usize = 4;
+/// Before the client, its input and the process's end get their turn.
+const READS_IN_A_ROW: usize = 32;
 
-/// What is ready, in the order of the poll set.
-struct Ready {
-    event: bool,
-    client: i16,
-    stdout: bool,
-    stderr: bool,
-    stdin: bool,
+pub struct Session<'a> {
+    agent: &'a Agent,
+    connection: &'a mut Connection,
+    process: Arc<Process>,
+    reader: Reader,
+    /// Of who has started the process, while it runs.
+    pump: Option<Pump>,
+    input: Input,
+    outbox: Outbox,
+    waker: Option<Waker>,
+    /// Until when the news that the process has started may wait for what follows it.
+    held_until: Option<Instant>,
+    is_client_reading_only: bool,
+    /// Whether the process's input ends with the client's.
+    ends_input: bool,
+    /// Whether there is more to send than the client has taken.
+    is_behind: bool,
+    may_be_slow: bool,
+    stuck_since: Option<Instant>,
+    is_last_said: bool,
 }
 
+/// What is ready.
+struct Ready {
+    client: i16,
+    waker: bool,
+    stdin: bool,
+    process: Waits,
+}
+
+const NOTHING: PollFd = PollFd { fd: -1, events: 0, revents: 0 };
+
 impl<'a> Session<'a> {
+    /// Tells the client `first`, then what the reader has for it.
     pub fn new(
         agent: &'a Agent,
         connection: &'a mut Connection,
         process: Arc<Process>,
-        outputs: (OwnedFd, OwnedFd),
-        stdin: Option<OwnedFd>,
+        reader: Reader,
+        first: Record,
     ) -> Session<'a> {
+        let mut outbox = Outbox::default();
+        outbox.push(first);
         Session {
             agent,
             connection,
+            input: Input::new(&process),
             process,
-            stdout: Output::new(outputs.0, Kind::Stdout),
-            stderr: Output::new(outputs.1, Kind::Stderr),
-            stdin: Input::new(stdin),
-            outbox: Outbox::default(),
-            held_until: Some(Instant::now() + HOLD),
+            reader,
+            pump: None,
+            outbox,
+            waker: None,
+            held_until: None,
             is_client_reading_only: false,
+            ends_input: false,
+            is_behind: false,
+            may_be_slow: false,
+            stuck_since: None,
+            is_last_said: false,
         }
     }
 
-    /// Serves the client until the process has ended and the client knows, or the client has gone.
-    pub fn run(mut self, started: Record) {
-        self.outbox.push(started);
+    /// Of who has started the process and reads its output, until the process or the client ends.
+    pub fn with_pump(mut self, pump: Pump, ends_input: bool) -> Session<'a> {
+        self.pump = Some(pump);
+        self.ends_input = ends_input;
+        self.held_until = Some(Instant::now() + HOLD);
+        self
+    }
+
+    /// Sends these frames before what the reader has.
+    pub fn with_frames(mut self, frames: &[u8]) -> Session<'a> {
+        self.outbox.push_bytes(frames);
+        self
+    }
+
+    /// For clients that know no error for being slow.
+    pub fn patient(mut self) -> Session<'a> {
+        self.may_be_slow = true;
+        self
+    }
+
+    /// Serves the client until it knows all there is to know, or has gone.
+    pub fn run(mut self) {
+        let agent = self.agent;
         let served = self.serve();
         if matches!(served, Err(Error::Closed)) {
             self.hear_last_words();
         }
         // The pipes must be read on before anything here can wait for a slow client.
-        self.agent.drainer.adopt([self.stdout, self.stderr]);
-        drop(self.stdin);
-        match served {
-            Err(Error::Closed) => return,
-            // Behind what is queued, of which half a frame may have gone already.
-            Err(error) => self.outbox.push(error_record(error)),
-            Ok(()) => {}
+        if let Some(pump) = self.pump.take() {
+            self.agent.drainer.adopt(pump);
         }
+        if self.ends_input {
+            self.process.stdin.close();
+        }
+        match served {
+            Ok(()) | Err(Error::Closed) => {}
+            // Behind what is queued, of which half a frame may have gone already.
+            Err(error) => self.say_last(error),
+        }
+        agent.history.leave_memory();
+    }
+
+    fn say_last(self, error: Error) {
+        let Session { connection, reader, mut outbox, .. } = self;
+        if reader.copy_rest_of_frame(&mut outbox).is_err() {
+            // The frame has no rest any more, so nothing can follow it.
+            return;
+        }
+        // The process must wait no longer.
+        drop(reader);
+        outbox.push(error_record(error));
         // When the client has gone there is nobody left to tell.
-        let _ = self.outbox.send(self.connection);
+        let _ = outbox.send_within(connection, LAST_WORDS);
     }
 
     fn serve(&mut self) -> Result<()> {
         // Frames may have come along with the request.
         self.take_frames()?;
         loop {
-            if self.held_until.is_none() {
-                self.outbox.send_nowait(self.connection)?;
+            if self.held_until.is_none() && self.speak()? {
+                return Ok(());
             }
-            if let Some(exit) = self.process.exit() {
-                return self.finish(exit);
+            if self.finish_process() {
+                self.held_until = None;
+                continue;
             }
             let ready = self.wait()?;
-            if ready.event {
-                self.process.clear_event();
+            if let (Some(waker), true) = (&self.waker, ready.waker) {
+                waker.clear();
             }
             if ready.client & POLLIN != 0 {
                 self.hear_client()?;
             } else if ready.client & (POLLHUP | POLLERR) != 0 {
                 return Err(Error::Closed);
             }
-            if ready.stdin {
-                self.stdin.write_held();
+            if ready.stdin || ready.waker {
+                self.input.write_held();
                 self.take_frames()?;
             }
-            if ready.stdout || ready.stderr || self.is_hold_over() {
-                self.held_until = None;
-            }
-            if ready.stdout {
-                forward(&mut self.stdout, &mut self.outbox, self.connection)?;
-            }
-            if ready.stderr {
-                forward(&mut self.stderr, &mut self.outbox, self.connection)?;
+            if self.read_process(&ready.process)? {
+                return Ok(());
             }
         }
     }
 
-    fn wait(&self) -> Result<Ready> {
+    /// Reads what the process has written, and on without a look at anything else while there is
+    /// much and the client takes it: waiting costs more than reading, in gVisor several times. True
+    /// when the client has heard the last.
+    fn read_process(&mut self, ready: &Waits) -> Result<bool> {
+        if ready[1].revents != 0 || ready[2].revents != 0 || self.is_hold_over() {
+            self.held_until = None;
+        }
+        let mut ready = *ready;
+        for _ in 0..READS_IN_A_ROW {
+            let took = self.pump.as_mut().map_or(Ok(Took::Nothing), |pump| pump.read(&ready))?;
+            // The event has been taken, and to take it twice would be to wait for the next.
+            ready[0].revents = 0;
+            if took < Took::Much {
+                break;
+            }
+            if self.speak()? {
+                return Ok(true);
+            }
+            if self.is_behind {
+                break;
+            }
+        }
+        Ok(false)
+    }
+
+    /// Once the process has ended: what its children still write is not for us.
+    fn finish_process(&mut self) -> bool {
+        let history = &self.agent.history;
+        if !self.pump.as_mut().map_or(false, |pump| pump.finish(history)) {
+            return false;
+        }
+        self.pump.take().into_iter().for_each(|pump| self.agent.drainer.adopt(pump));
+        true
+    }
+
+    /// Sends what the client takes now. True when it has heard the last.
+    fn speak(&mut self) -> Result<bool> {
+        let mut has_sent = false;
+        self.is_behind = true;
+        for _ in 0..WRITES {
+            self.gather()?;
+            has_sent |= self.outbox.send_nowait(self.connection)? > 0;
+            if !self.outbox.is_empty() {
+                break;
+            }
+            if self.is_last_said {
+                return Ok(true);
+            }
+            match self.reader.send_nowait(self.connection)? {
+                Offer::Taken => has_sent = true,
+                Offer::Refused => break,
+                Offer::Nothing => {
+                    self.is_behind = false;
+                    break;
+                }
+            }
+        }
+        self.check_speed(has_sent)?;
+        Ok(false)
+    }
+
+    /// Puts together what is small, so that it is one write.
+    fn gather(&mut self) -> Result<()> {
+        if self.is_last_said || self.outbox.is_on_its_way() {
+            return Ok(());
+        }
+        // Asked first: what comes before the end is in the journal then.
+        let ended = self.process.ended();
+        if !self.reader.copy_small(&mut self.outbox)? {
+            return Ok(());
+        }
+        let last = match (self.reader.end_position(), ended) {
+            (Some(position), _) => Record::done().uint("position", position),
+            (None, Some(ended)) => exit_record(&self.process, &ended),
+            (None, None) => return Ok(()),
+        };
+        self.outbox.push(last);
+        self.is_last_said = true;
+        Ok(())
+    }
+
+    fn check_speed(&mut self, has_sent: bool) -> Result<()> {
+        if !self.is_behind || self.may_be_slow {
+            self.stuck_since = None;
+            return Ok(());
+        }
+        let now = Instant::now();
+        if has_sent || self.stuck_since.is_none() {
+            self.stuck_since = Some(now);
+        }
+        match self.stuck_since {
+            Some(since) if now - since >= SLOW => Err(Error::Slow),
+            _ => Ok(()),
+        }
+    }
+
+    fn wait(&mut self) -> Result<Ready> {
+        let process = self.process_waits()?;
+        let has_news = self.prepare_waker()?;
         let entry = |fd, events| PollFd { fd, events, revents: 0 };
-        let can_read_output = self.outbox.is_empty() || self.held_until.is_some();
-        let output =
-            |output: &Output| entry(if can_read_output { output.fd() } else { -1 }, POLLIN);
         let mut fds = [
-            entry(self.process.event().as_raw_fd(), POLLIN),
             entry(self.connection.as_raw_fd(), self.client_events()),
-            output(&self.stdout),
-            output(&self.stderr),
-            entry(self.stdin.blocked_fd(), POLLOUT),
+            entry(self.waker.as_ref().map_or(-1, AsRawFd::as_raw_fd), POLLIN),
+            entry(self.input.blocked_fd(), POLLOUT),
+            process[0],
+            process[1],
+            process[2],
         ];
-        let timeout = if self.held_until.is_some() { HOLD_WAIT_MS } else { -1 };
+        let timeout = if has_news { 0 } else { self.wait_ms() };
         match poll_fds(&mut fds, timeout).map_err(Error::from) {
             // Nothing is ready then, and we come again.
             Ok(_) | Err(Error::System(errno::EINTR)) => {}
             Err(error) => return Err(error),
         }
-        let [event, client, stdout, stderr, stdin] = fds.map(|fd| fd.revents);
+        let [client, waker, stdin, process @ ..] = fds;
         Ok(Ready {
-            event: event != 0,
-            client,
-            stdout: stdout != 0,
-            stderr: stderr != 0,
-            stdin: stdin != 0,
+            client: client.revents,
+            waker: waker.revents != 0,
+            stdin: stdin.revents != 0,
+            process,
         })
+    }
+
+    fn process_waits(&mut self) -> Result<Waits> {
+        let pump = match &self.pump {
+            Some(pump) => pump,
+            None => return Ok([NOTHING; 3]),
+        };
+        let waits = pump.waits(self.waker.as_ref(), self.is_behind);
+        // Another reader must make room: only then are we woken by anything but what we poll.
+        if self.waker.is_none() && !self.is_behind && self.process.journal.is_stalled() {
+            self.waker = Some(Waker::new()?);
+            return Ok(pump.waits(self.waker.as_ref(), false));
+        }
+        Ok(waits)
+    }
+
+    /// Has the waker woken by whatever cannot be polled for; true if there is some of it already.
+    fn prepare_waker(&mut self) -> Result<bool> {
+        let waits_for_journal = self.pump.is_none() && !self.is_behind;
+        let waits_for_turn = self.input.waits_for_turn();
+        if !waits_for_journal && !waits_for_turn {
+            return Ok(false);
+        }
+        let waker = match self.waker.take() {
+            Some(waker) => waker,
+            None => Waker::new()?,
+        };
+        let mut has_news = false;
+        if waits_for_turn {
+            self.input.listen(&waker);
+            if !self.input.waits_for_turn() {
+                // It came meanwhile, perhaps before we listened.
+                waker.wake();
+            }
+        }
+        if waits_for_journal {
+            has_news = !self.reader.sleep(&waker);
+        }
+        self.waker = Some(waker);
+        Ok(has_news)
+    }
+
+    fn wait_ms(&self) -> i32 {
+        if self.held_until.is_some() {
+            return HOLD_WAIT_MS;
+        }
+        match self.stuck_since {
+            // One more than is left, so that it is over afterwards.
+            Some(since) => {
+                let left = SLOW.saturating_sub(since.elapsed()).as_millis() + 1;
+                i32::try_from(left).unwrap_or(i32::MAX)
+            }
+            None => -1,
+        }
     }
 
     /// Input that the process does not take holds the client back, as a pipe would.
     fn client_events(&self) -> i16 {
-        let can_hear = !self.is_client_reading_only && !self.stdin.is_blocked();
+        let can_hear = !self.is_client_reading_only && !self.input.is_blocked();
         let hear = if can_hear { POLLIN } else { 0 };
-        let can_speak = !self.outbox.is_empty() && self.held_until.is_none();
+        let can_speak = self.is_behind && self.held_until.is_none();
         let speak = if can_speak { POLLOUT } else { 0 };
         hear | speak
     }
@@ -170,7 +380,9 @@ impl<'a> Session<'a> {
             Err(Error::Closed) => {
                 // It will say no more, but may have closed only this direction.
                 self.is_client_reading_only = true;
-                self.stdin.close();
+                if self.ends_input {
+                    self.input.end();
+                }
                 Ok(())
             }
             Err(error) => Err(error),
@@ -187,54 +399,19 @@ impl<'a> Session<'a> {
     }
 
     fn take_frames(&mut self) -> Result<()> {
-        while !self.stdin.is_blocked() {
+        while !self.input.is_blocked() {
             let frame = match self.connection.buffered_frame()? {
                 Some(frame) => frame,
                 None => return Ok(()),
             };
             match frame.kind {
-                Kind::Stdin => self.stdin.take(frame.offset, frame.payload)?,
+                Kind::Stdin => self.input.take(frame.offset, frame.payload)?,
                 Kind::Control => signal(&self.process, frame.payload)?,
                 _ => return Err(Error::Invalid("unexpected frame while a process runs")),
             }
         }
         Ok(())
     }
-
-    fn finish(&mut self, exit: Exit) -> Result<()> {
-        self.stdout.read_held(&mut self.outbox)?;
-        self.stderr.read_held(&mut self.outbox)?;
-        let (code, signal) = match exit {
-            Exit::Code(code) => (Some(code), None),
-            Exit::Signal(signal) => (None, Some(signal)),
-        };
-        let duration = self.process.started.elapsed().as_micros();
-        let record = Record::event("exit")
-            .optional_int("code", code)
-            .optional_int("signal", signal)
-            .bool("timed_out", self.process.has_timed_out())
-            .uint("duration_us", u64::try_from(duration).unwrap_or(u64::MAX))
-            .uint("stdout_bytes", self.stdout.bytes())
-            .uint("stderr_bytes", self.stderr.bytes());
-        self.outbox.push(record);
-        Ok(())
-    }
-}
-
-/// From a pipe that is ready into the outbox, and on without a look at anything else as long as the
-/// pipe is full and the client takes all: waiting costs more than reading, in gVisor several times.
-fn forward(output: &mut Output, outbox: &mut Outbox, connection: &mut Connection) -> Result<()> {
-    for _ in 0..READS_IN_A_ROW {
-        let has_more = output.read(outbox)?;
-        if !has_more {
-            break;
-        }
-        outbox.send_nowait(connection)?;
-        if !outbox.is_empty() {
-            break;
-        }
-    }
-    Ok(())
 }
 
 fn signal(process: &Process, payload: &[u8]) -> Result<()> {
@@ -248,81 +425,14 @@ fn signal(process: &Process, payload: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// The process's standard input. What it does not take at once is held, one frame at most.
-struct Input {
-    pipe: Option<OwnedFd>,
-    held: Vec<u8>,
-    written: usize,
-    offset: u64,
-    is_ended: bool,
-}
-
-impl Input {
-    /// `pipe` must not block.
-    fn new(pipe: Option<OwnedFd>) -> Input {
-        Input { pipe, held: Vec::new(), written: 0, offset: 0, is_ended: false }
-    }
-
-    fn is_blocked(&self) -> bool {
-        self.written < self.held.len()
-    }
-
-    /// For `poll`: -1 unless something is held.
-    fn blocked_fd(&self) -> i32 {
-        match &self.pipe {
-            Some(pipe) if self.is_blocked() => pipe.as_raw_fd(),
-            _ => -1,
-        }
-    }
-
-    fn take(&mut self, offset: u64, payload: &[u8]) -> Result<()> {
-        if offset != self.offset {
-            return Err(Error::Invalid("stdin offset does not follow"));
-        }
-        self.offset += payload.len() as u64;
-        if payload.is_empty() {
-            self.close();
-            return Ok(());
-        }
-        let taken = self.write(payload);
-        if taken < payload.len() {
-            self.held.clear();
-            self.held.extend_from_slice(&payload[taken..]);
-            self.written = 0;
-        }
-        Ok(())
-    }
-
-    fn write_held(&mut self) {
-        self.written += self.write(&self.held[self.written..]);
-        if !self.is_blocked() {
-            self.held = Vec::new();
-            self.written = 0;
-            if self.is_ended {
-                self.pipe = None;
-            }
-        }
-    }
-
-    /// End of file for the process, after what is held.
-    fn close(&mut self) {
-        self.is_ended = true;
-        if !self.is_blocked() {
-            self.pipe = None;
-        }
-    }
-
-    /// How much need not be offered again. A process that has closed its input takes everything,
-    /// to nowhere.
-    fn write(&self, bytes: &[u8]) -> usize {
-        let pipe = match &self.pipe {
-            Some(pipe) => pipe,
-            None => return bytes.len(),
-        };
-        match write_bytes(pipe, bytes).map_err(Error::from) {
-            Ok(count) => count,
-            Err(Error::System(errno::EAGAIN)) | Err(Error::System(errno::EINTR)) => 0,
-            Err(_) => bytes.len(),
-        }
-    }
+fn exit_record(process: &Process, ended: &Ended) -> Record {
+    let (code, signal) = ended.exit.parts();
+    let end = process.journal.extent().1;
+    Record::event("exit")
+        .optional_int("code", code)
+        .optional_int("signal", signal)
+        .bool("timed_out", ended.timed_out)
+        .uint("duration_us", micros(ended.duration))
+        .uint("stdout_bytes", end.stdout)
+        .uint("stderr_bytes", end.stderr)
 }

@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::io;
 use std::os::raw::{c_char, c_int, c_void};
-use std::os::unix::io::{OwnedFd, RawFd};
+use std::os::unix::io::{AsRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -63,18 +63,23 @@ pub struct Report {
     wait_status: AtomicI32,
     pub stage: AtomicI32,
     pub errno: AtomicI32,
-    event: OwnedFd,
+    /// None once nobody can write to it any more.
+    event: Mutex<Option<Arc<OwnedFd>>>,
+    /// Its number, for the supervisor, which must take no lock.
+    event_fd: RawFd,
 }
 
 impl Report {
     pub fn new() -> io::Result<Report> {
+        let event = new_eventfd()?;
         Ok(Report {
             state: AtomicI32::new(STATE_STARTING),
             main_pid: AtomicI32::new(0),
             wait_status: AtomicI32::new(0),
             stage: AtomicI32::new(0),
             errno: AtomicI32::new(0),
-            event: new_eventfd()?,
+            event_fd: event.as_raw_fd(),
+            event: Mutex::new(Some(Arc::new(event))),
         })
     }
 
@@ -98,8 +103,14 @@ impl Report {
     }
 
     /// Becomes readable when the state changes.
-    pub fn event(&self) -> &OwnedFd {
-        &self.event
+    pub fn event(&self) -> Option<Arc<OwnedFd>> {
+        lock(&self.event).clone()
+    }
+
+    /// Nothing will be published any more: the supervisor has been reaped, and its command has
+    /// ended. Whoever still waits holds the event.
+    pub fn close_event(&self) {
+        *lock(&self.event) = None;
     }
 
     pub fn set_exited(&self, wait_status: c_int) {
@@ -110,7 +121,7 @@ impl Report {
     /// Runs in the supervisor too: atomics and one system call.
     pub fn publish(&self, state: i32) {
         self.state.store(state, Ordering::SeqCst);
-        notify(&self.event);
+        notify(self.event_fd);
     }
 }
 
@@ -133,6 +144,8 @@ pub struct Launch {
     pub may_use_root_directory: bool,
     pub credentials: Option<Credentials>,
     pub stdio: [RawFd; 3],
+    /// Whether the first of them becomes the controlling terminal.
+    pub has_terminal: bool,
     pub files: Limit,
     pub reset_oom_score: bool,
 }
@@ -147,6 +160,7 @@ impl Launch {
             may_use_root_directory: false,
             credentials: None,
             stdio: [0, 1, 2],
+            has_terminal: false,
             files: Limit::default(),
             reset_oom_score: false,
         }
@@ -170,8 +184,9 @@ impl Launch {
     }
 
     /// The descriptors must stay open until the command has started; each is above 2.
-    pub fn stdio(mut self, stdio: [RawFd; 3]) -> Launch {
+    pub fn stdio(mut self, stdio: [RawFd; 3], has_terminal: bool) -> Launch {
         self.stdio = stdio;
+        self.has_terminal = has_terminal;
         self
     }
 }
@@ -368,9 +383,12 @@ impl Ordered {
     /// Waits until the command runs, or has failed to, or its supervisor was killed.
     pub fn wait(self) {
         let mut count = [0u8; 8];
-        while self.report.state() == STATE_STARTING {
-            // An error here is EINTR at most; the state decides.
-            let _ = read_bytes(self.report.event(), &mut count);
+        // Without an event the state is final.
+        if let Some(event) = self.report.event() {
+            while self.report.state() == STATE_STARTING {
+                // An error here is EINTR at most; the state decides.
+                let _ = read_bytes(&*event, &mut count);
+            }
         }
         // A killed supervisor's command may still read the orders: they are left alone for good.
         if self.report.state() != STATE_ADOPTED {

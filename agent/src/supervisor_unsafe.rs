@@ -4,7 +4,7 @@
 
 use std::arch::asm;
 use std::os::raw::{c_int, c_void};
-use std::os::unix::io::{AsRawFd, OwnedFd};
+use std::os::unix::io::RawFd;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::Arc;
 
@@ -18,9 +18,9 @@ const CLONE_VFORK: c_int = 0x4000;
 const CLONE_PARENT_SETTID: c_int = 0x10_0000;
 
 /// Adds one to an eventfd.
-pub fn notify(event: &OwnedFd) {
+pub fn notify(event: RawFd) {
     let one: u64 = 1;
-    raw(number::WRITE, [event.as_raw_fd() as usize, address(&one), 8, 0]);
+    raw(number::WRITE, [event as usize, address(&one), 8, 0]);
 }
 
 /// The supervisor's whole life.
@@ -104,6 +104,10 @@ fn prepare(launch: &Launch) -> Result<(), i32> {
     call(number::SETSID, [0; 4])?;
     for (target, fd) in launch.stdio.iter().enumerate() {
         call(number::DUP3, [*fd as usize, target, 0, 0])?;
+    }
+    if launch.has_terminal {
+        const TIOCSCTTY: usize = 0x540e;
+        call(number::IOCTL, [0, TIOCSCTTY, 0, 0])?;
     }
     const RLIMIT_NOFILE: usize = 7;
     call(number::PRLIMIT64, [0, RLIMIT_NOFILE, address(&launch.files), 0])?;
@@ -223,6 +227,7 @@ mod number {
     pub const WRITE: usize = 1;
     pub const CLOSE: usize = 3;
     pub const RT_SIGPROCMASK: usize = 14;
+    pub const IOCTL: usize = 16;
     pub const EXECVE: usize = 59;
     pub const WAIT4: usize = 61;
     pub const CHDIR: usize = 80;
@@ -239,6 +244,7 @@ mod number {
 #[cfg(target_arch = "aarch64")]
 mod number {
     pub const DUP3: usize = 24;
+    pub const IOCTL: usize = 29;
     pub const CHDIR: usize = 49;
     pub const OPENAT: usize = 56;
     pub const CLOSE: usize = 57;

@@ -26,6 +26,7 @@ pub const SIGTERM: c_int = 15;
 pub const SIGCHLD: c_int = 17;
 pub const SIGCONT: c_int = 18;
 pub const SIGSTOP: c_int = 19;
+pub const SIGWINCH: c_int = 28;
 pub const LAST_SIGNAL: c_int = 64;
 
 const F_SETFL: c_int = 4;
@@ -157,6 +158,13 @@ pub fn set_nonblocking(fd: &impl AsRawFd) -> io::Result<()> {
     let flags = check(unsafe { fcntl(fd.as_raw_fd(), F_GETFL) })?;
     // SAFETY: as above.
     check(unsafe { fcntl(fd.as_raw_fd(), F_SETFL, flags | O_NONBLOCK) }).map(drop)
+}
+
+pub fn set_blocking(fd: &impl AsRawFd) -> io::Result<()> {
+    // SAFETY: takes integers only.
+    let flags = check(unsafe { fcntl(fd.as_raw_fd(), F_GETFL) })?;
+    // SAFETY: as above.
+    check(unsafe { fcntl(fd.as_raw_fd(), F_SETFL, flags & !O_NONBLOCK) }).map(drop)
 }
 
 pub fn set_pipe_size(fd: &impl AsRawFd, bytes: c_int) -> io::Result<()> {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The frozen frames of generation 1, which every codec must read and write alike.
+//! The frozen frames of each generation, which every codec must read and write alike.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -11,13 +11,15 @@ use atoll_agent::msgpack::{decode, Encoder, Value};
 use json::Json;
 
 const GOLDEN: &str = include_str!("../../protocol/agent/gen-1.json");
+const LATER: &str = include_str!("../../protocol/agent/gen-2.json");
 
 #[test]
 fn golden_frames_are_decoded_and_encoded_to_the_same_bytes() {
-    let golden = Json::parse(GOLDEN);
-    assert!(golden.get("frames").items().len() > 80);
+    let (golden, later) = (Json::parse(GOLDEN), Json::parse(LATER));
+    let (golden, later) = (golden.get("frames").items(), later.get("frames").items());
+    assert!(golden.len() > 80 && later.len() > 25);
 
-    for case in golden.get("frames").items() {
+    for case in golden.iter().chain(later) {
         let name = case.get("name").text();
         let bytes = from_hex(case.get("frame_hex").text());
         let (header, payload) = split(&bytes).unwrap();

@@ -60,7 +60,7 @@ fn broken_requests_are_answered_with_their_code() {
         (request(&[("op", str("fly")), one.clone()]), "unsupported"),
         (request(&[("op", str("stat")), ("path", str("/"))]), "invalid"),
         (
-            request(&[("op", str("stat")), ("path", str("/")), ("generation", Value::Int(2))]),
+            request(&[("op", str("stat")), ("path", str("/")), ("generation", Value::Int(3))]),
             "generation",
         ),
         (request(&[("op", str("stat")), ("path", Value::Int(7)), one.clone()]), "invalid"),
@@ -90,7 +90,7 @@ fn hello_is_answered_whatever_generation_the_client_speaks() {
         let mut client = agent.connect();
         let bytes = request(&[("op", str("hello")), ("generation", Value::Int(generation))]);
         client.stream.write_all(&bytes).unwrap();
-        assert_eq!(client.finish().int("generation"), Some(1));
+        assert_eq!(client.finish().int("generation"), Some(2));
     }
 }
 

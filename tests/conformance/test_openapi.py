@@ -51,6 +51,16 @@ OPERATIONS = [
     ("POST", "/v1/sandboxes/{id}/files/chown"),
     ("GET", "/v1/sandboxes/{id}/files/archive"),
     ("PUT", "/v1/sandboxes/{id}/files/archive"),
+    ("POST", "/v1/sandboxes/{id}/processes"),
+    ("GET", "/v1/sandboxes/{id}/processes"),
+    ("GET", "/v1/sandboxes/{id}/processes/{process_id}"),
+    ("DELETE", "/v1/sandboxes/{id}/processes/{process_id}"),
+    ("GET", "/v1/sandboxes/{id}/processes/{process_id}/stream"),
+    ("POST", "/v1/sandboxes/{id}/processes/{process_id}/wait"),
+    ("POST", "/v1/sandboxes/{id}/processes/{process_id}/signal"),
+    ("POST", "/v1/sandboxes/{id}/processes/{process_id}/stdin"),
+    ("POST", "/v1/sandboxes/{id}/processes/{process_id}/resize"),
+    ("GET", "/v1/sandboxes/{id}/processes/{process_id}/attach"),
 ]
 
 
@@ -96,6 +106,10 @@ def test_no_input_makes_the_server_fail(
     mode: GenerationMode,
 ) -> None:
     operation = schema[path][method]
+    # One that ends, so that whatever waits for it does.
+    started = api.call(
+        "POST", f"/v1/sandboxes/{sandbox_id}/processes", {"command": ["echo", "said"]}
+    )
     # Each example that fits makes a sandbox.
     examples = 8 if (method, path) == ("POST", "/v1/sandboxes") else EXAMPLES
 
@@ -110,6 +124,8 @@ def test_no_input_makes_the_server_fail(
     def try_one(case: schemathesis.Case[Any]) -> None:
         if "{id}" in path and mode is GenerationMode.POSITIVE:
             case.path_parameters["id"] = sandbox_id
+        if "{process_id}" in path and mode is GenerationMode.POSITIVE:
+            case.path_parameters["process_id"] = started.json()["id"]
         if method == "POST" and path.endswith("/execute") and isinstance(case.body, dict):
             case.body["timeoutMs"] = 1000
         case.call_and_validate(

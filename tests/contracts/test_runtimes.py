@@ -14,11 +14,11 @@ from typing import TypeVar
 import pytest
 
 from atoll_server.agent.client import AgentClient
-from atoll_server.engine import processes
+from atoll_server.engine import commands
+from atoll_server.engine.commands import ProcessDefaults
 from atoll_server.engine.engine import AGENT_BINARY
 from atoll_server.engine.images import Images
 from atoll_server.engine.model import Command, Limits, RuntimeKind, SandboxId, SandboxSpec
-from atoll_server.engine.processes import ProcessDefaults
 from atoll_server.engine.site import HostPaths, Site, Sites
 from atoll_server.runtimes.base import Runtime, RuntimeFailed
 from atoll_server.runtimes.cgroups import Cgroups
@@ -115,7 +115,7 @@ def host(directory: Path, driver: str) -> Iterator[Host]:
 async def test_once_started_the_agent_answers_and_runs_commands(host: Host) -> None:
     site = host.build()
 
-    done = await processes.execute(
+    done = await commands.execute(
         host.agent(site),
         Command(("/bin/sh", "-c", "echo out; echo err >&2; exit 3")),
         defaults=DEFAULTS,
@@ -132,7 +132,7 @@ async def test_every_process_is_in_the_group_and_killing_the_group_ends_them_all
     background = Command(
         "setsid sleep 1000 >/dev/null 2>&1 & (setsid nohup sleep 1000 &) >/dev/null 2>&1"
     )
-    await processes.execute(host.agent(site), background, defaults=DEFAULTS)
+    await commands.execute(host.agent(site), background, defaults=DEFAULTS)
     pids = site.group.pids()
     assert site.pid in pids
 

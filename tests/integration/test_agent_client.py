@@ -19,10 +19,10 @@ import pytest
 
 from atoll_server.agent.client import AgentClient
 from atoll_server.agent.messages import StartRequest
-from atoll_server.engine import errors, processes
+from atoll_server.engine import commands, errors
+from atoll_server.engine.commands import ProcessDefaults
 from atoll_server.engine.files import Files
 from atoll_server.engine.model import Command, Completed, Exit, FileKind, Output, SandboxId
-from atoll_server.engine.processes import ProcessDefaults
 
 AGENT = Path(__file__).parents[2] / "server" / "src" / "atoll_server" / "_bin" / "atoll-agent"
 ME = getpass.getuser()
@@ -60,7 +60,7 @@ async def run(
     agent: AgentClient, defaults: ProcessDefaults, line: str | tuple[str, ...], **options: object
 ) -> Completed:
     command = Command(line, user=ME, **options)  # type: ignore[arg-type]  # the tests' own words
-    return await processes.execute(agent, command, defaults=defaults)
+    return await commands.execute(agent, command, defaults=defaults)
 
 
 async def chunks(data: bytes, size: int = 65536) -> AsyncIterator[bytes]:
@@ -168,7 +168,7 @@ async def test_command_that_cannot_start_is_told_from_one_that_failed(
 
 async def test_unknown_user_cannot_start(agent: AgentClient, defaults: ProcessDefaults) -> None:
     with pytest.raises(errors.CommandNotStarted) as raised:
-        await processes.execute(agent, Command("true", user="nobody-here"), defaults=defaults)
+        await commands.execute(agent, Command("true", user="nobody-here"), defaults=defaults)
     assert raised.value.reason == "unknown_user"
 
 
@@ -199,9 +199,7 @@ async def test_much_stdin_flows_while_output_comes_back(
     completed = await run(agent, defaults, ("cat",), stdin=stdin)
 
     assert completed.exit.stdout_bytes == len(stdin)
-    assert (
-        completed.stdout == stdin[-processes.OUTPUT_LIMIT :].lstrip(b"")[-len(completed.stdout) :]
-    )
+    assert completed.stdout == stdin[-commands.OUTPUT_LIMIT :].lstrip(b"")[-len(completed.stdout) :]
 
 
 @pytest.mark.parametrize("line", ["true", "head -c 1000 >/dev/null", "exec <&-; sleep 0.05"])
@@ -244,7 +242,7 @@ async def test_leaving_early_kills_the_whole_tree(
     line = Command("setsid sleep 1000 & echo $!; echo $$; exec sleep 1000", timeout=None)
     text = b""
 
-    async with processes.start(agent, line, defaults=defaults) as running:
+    async with commands.start(agent, line, defaults=defaults) as running:
         while text.count(b"\n") < 2:
             event = await anext(running)
             assert isinstance(event, Output)
@@ -264,7 +262,7 @@ async def test_cancelled_command_is_killed_however_full_its_pipes_are(
     command = Command(line, stdin=b"x" * (8 << 20), timeout=None)
     note = Path(defaults.workdir, "pid")
 
-    async with processes.start(agent, command, defaults=defaults):
+    async with commands.start(agent, command, defaults=defaults):
         await wait_until(lambda: pid_in(note))
         await asyncio.sleep(0.05)
         pid = pid_in(note)
@@ -294,7 +292,7 @@ async def test_output_beyond_the_limit_keeps_its_end(
 ) -> None:
     command = Command("seq 1 300000", user=ME)
 
-    completed = await processes.execute(agent, command, defaults=defaults, limit=1000)
+    completed = await commands.execute(agent, command, defaults=defaults, limit=1000)
 
     assert completed.truncated
     assert completed.stdout == "".join(f"{n}\n" for n in range(1, 300001)).encode()[-1000:]
@@ -306,7 +304,7 @@ async def test_slow_reader_slows_the_command(agent: AgentClient, defaults: Proce
     finished = Path(defaults.workdir, "finished")
     count = 0
 
-    async with processes.start(agent, command, defaults=defaults) as running:
+    async with commands.start(agent, command, defaults=defaults) as running:
         await anext(running)
         await asyncio.sleep(0.3)
         was_held = not is_there(finished)
@@ -332,7 +330,7 @@ async def test_killed_agent_is_noticed_at_once(
     agent: AgentClient, agent_process: subprocess.Popen[bytes], defaults: ProcessDefaults
 ) -> None:
     async with asyncio.timeout(2):
-        async with processes.start(agent, Command("sleep 5"), defaults=defaults) as running:
+        async with commands.start(agent, Command("sleep 5"), defaults=defaults) as running:
             kill_all(agent_process)
             with pytest.raises(errors.SandboxFailed):
                 await anext(running)

@@ -1,19 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 //! One operation per connection: which one, and that it is spoken to in a generation we know.
 
+pub mod attach;
+pub mod configure;
 pub mod files;
+pub mod forget;
 pub mod hello;
 pub mod kill_largest;
+pub mod processes;
+pub mod resize;
 pub mod signal;
 pub mod start;
+pub mod stdin;
 
 use crate::agent::Agent;
 use crate::connection::Connection;
 use crate::error::{Error, Result};
 use crate::message::Fields;
 
-/// The highest, and so far only, generation that this agent speaks.
-pub const GENERATION: u64 = 1;
+/// The highest generation that this agent speaks; it speaks all below it too.
+pub const GENERATION: u64 = 2;
+/// Has no journals.
+pub const FIRST_GENERATION: u64 = 1;
 
 pub fn serve(agent: &Agent, mut connection: Connection) {
     if let Err(error) = serve_request(agent, &mut connection) {
@@ -28,19 +36,31 @@ fn serve_request(agent: &Agent, connection: &mut Connection) -> Result<()> {
     if operation == "hello" {
         return hello::apply(connection);
     }
-    check_generation(&request)?;
+    let generation = check_generation(&request)?;
     match operation {
-        "start" => start::apply(agent, connection, &request),
+        "start" => start::apply(agent, connection, &request, generation),
         "signal" => signal::apply(agent, connection, &request),
         "kill_largest" => kill_largest::apply(agent, connection),
+        _ if generation == FIRST_GENERATION => files::apply(agent, connection, operation, &request),
+        "attach" => attach::apply(agent, connection, &request),
+        "configure" => configure::apply(agent, connection, &request),
+        "forget" => forget::apply(agent, connection, &request),
+        "processes" => processes::apply(agent, connection, &request),
+        "resize" => resize::apply(agent, connection, &request),
+        "stdin" => stdin::apply(agent, connection, &request),
         _ => files::apply(agent, connection, operation, &request),
     }
 }
 
-fn check_generation(request: &Fields) -> Result<()> {
+fn check_generation(request: &Fields) -> Result<u64> {
     match request.number("generation")? {
-        Some(GENERATION) => Ok(()),
+        Some(generation @ FIRST_GENERATION..=GENERATION) => Ok(generation),
         Some(_) => Err(Error::Generation),
         None => Err(Error::Invalid("the request names no generation")),
     }
+}
+
+/// The process that a request is about.
+fn process_id(fields: &Fields) -> Result<u64> {
+    fields.number("process")?.ok_or(Error::Invalid("process is missing"))
 }

@@ -3,26 +3,37 @@
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
-use std::os::unix::io::{AsRawFd, OwnedFd};
+use std::os::unix::io::AsRawFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::agent::Agent;
 use crate::connection::Connection;
+use crate::deadline::Limits;
 use crate::directory::make_directories;
 use crate::error::{Error, Result};
+use crate::handler::resize::parse_size;
+use crate::handler::FIRST_GENERATION;
+use crate::journal::Journal;
+use crate::log::{DEFAULT_JOURNAL_BYTES, MAX_JOURNAL_BYTES};
 use crate::message::{as_bytes, Fields, Record};
 use crate::path::{c_string, AbsolutePath};
-use crate::process::Process;
+use crate::process::{Belongings, Label, Process};
+use crate::pty_unsafe::Size;
+use crate::pump::Pump;
+use crate::reader::Reader;
 use crate::session::Session;
 use crate::spawn_unsafe::{Credentials, Launch};
-use crate::sys_unsafe::{effective_uid, new_pipe, set_nonblocking};
+use crate::stdio::Stdio;
+use crate::sys_unsafe::effective_uid;
 use crate::users::Account;
 
 const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const DEFAULT_GRACE_MS: u64 = 5000;
 const NEW_DIRECTORY_MODE: u32 = 0o755;
+const MAX_NOTE_BYTES: usize = 16 << 10;
+const TERMINAL_NAME: &[u8] = b"xterm-256color";
 
 struct StartRequest {
     argv: Vec<Vec<u8>>,
@@ -31,61 +42,142 @@ struct StartRequest {
     env: BTreeMap<Vec<u8>, Vec<u8>>,
     account: Account,
     has_stdin: bool,
-    timeout: Option<Duration>,
-    grace: Duration,
-    tag: Option<String>,
+    limits: Limits,
+    label: Label,
+    later: Later,
 }
 
-pub fn apply(agent: &Agent, connection: &mut Connection, fields: &Fields) -> Result<()> {
-    let request = parse(agent, fields)?;
+/// What generation 2 has added; nothing of it for a client of generation 1.
+struct Later {
+    journal: Journal,
+    keeps_stdin: bool,
+    terminal: Option<Size>,
+    detaches: bool,
+}
+
+pub fn apply(
+    agent: &Agent,
+    connection: &mut Connection,
+    fields: &Fields,
+    generation: u64,
+) -> Result<()> {
+    let request = parse(agent, fields, generation)?;
     let directory = working_directory(&request)?;
-    let pipes = Pipes::new(request.has_stdin)?;
-    let stdin = pipes.child_stdin.as_ref().map_or(agent.null.as_raw_fd(), AsRawFd::as_raw_fd);
+    let stdio = match request.later.terminal {
+        Some(size) => Stdio::terminal(size, request.account.uid)?,
+        None => Stdio::pipes(request.has_stdin)?,
+    };
+    let has_terminal = stdio.terminal.is_some();
     let launch = plan_launch(&request)?
         .directory(directory, request.directory.is_none())
         .credentials(credentials(agent, &request.account))
         .limits(agent.process_files, agent.has_oom_score)
-        .stdio([stdin, pipes.stdout.1.as_raw_fd(), pipes.stderr.1.as_raw_fd()]);
-    let process = start(agent, launch, &request)?;
-    let mut started = Record::event("started")
-        .uint("process", process.id)
-        .int("pid", i64::from(process.main_pid()));
-    if let Some(tag) = &request.tag {
-        started = started.str("tag", tag);
+        .stdio(stdio.theirs.fds(agent.null.as_raw_fd()), has_terminal);
+    // A terminal has no end of file that we could give it.
+    let ends_input = request.has_stdin && !request.later.keeps_stdin && !has_terminal;
+    let detaches = request.later.detaches;
+    let Stdio { stdin, terminal, outputs, theirs } = stdio;
+    let Later { journal, .. } = request.later;
+    let belongings = Belongings { label: request.label, journal, stdin, terminal };
+    let process = start(agent, launch, belongings, request.limits)?;
+    drop(theirs);
+    let pump = Pump::new(&process, outputs.0, outputs.1);
+    let started = started_record(&process);
+    if detaches {
+        if ends_input {
+            process.stdin.close();
+        }
+        agent.drainer.adopt(pump);
+        return connection.send_record(started);
     }
-    let (outputs, stdin) = pipes.into_ours();
-    Session::new(agent, connection, process, outputs, stdin).run(started);
+    let (reader, _) = Reader::open(&process, None, true)?;
+    let session = Session::new(agent, connection, process, reader, started);
+    let session = session.with_pump(pump, ends_input);
+    match generation {
+        FIRST_GENERATION => session.patient().run(),
+        _ => session.run(),
+    }
     Ok(())
 }
 
-fn start(agent: &Agent, launch: Launch, request: &StartRequest) -> Result<Arc<Process>> {
+fn started_record(process: &Process) -> Record {
+    let started = Record::event("started")
+        .uint("process", process.id)
+        .int("pid", i64::from(process.main_pid()));
+    match &process.label.tag {
+        Some(tag) => started.str("tag", tag),
+        None => started,
+    }
+}
+
+fn start(
+    agent: &Agent,
+    launch: Launch,
+    belongings: Belongings,
+    limits: Limits,
+) -> Result<Arc<Process>> {
     let mut limited = Ok(());
-    let starting = agent.processes.order(launch, |process| {
-        if let Some(timeout) = request.timeout {
-            limited = agent.deadlines.set(process, timeout, request.grace);
-        }
+    let starting = agent.processes.order(launch, belongings, |process| {
+        limited = agent.deadlines.set(process, limits);
     })?;
     let process = starting.wait()?;
     if limited.is_err() {
         // A process that was to have a limit does not run without one.
         let _ = process.kill_tree();
     }
-    limited.map(|()| process)
+    limited?;
+    agent.history.add(&process);
+    Ok(process)
 }
 
-fn parse(agent: &Agent, fields: &Fields) -> Result<StartRequest> {
+fn parse(agent: &Agent, fields: &Fields, generation: u64) -> Result<StartRequest> {
     let account = agent.users.account(fields.bytes("user")?)?;
-    Ok(StartRequest {
+    let mut request = StartRequest {
         argv: parse_argv(fields)?,
         directory: fields.bytes("cwd")?.map(AbsolutePath::parse).transpose()?,
         make_directory: fields.bool("make_cwd", false)?,
         env: parse_env(fields, &account)?,
         account,
         has_stdin: fields.bool("stdin", false)?,
-        timeout: fields.number("timeout_ms")?.map(Duration::from_millis),
-        grace: Duration::from_millis(fields.number("grace_ms")?.unwrap_or(DEFAULT_GRACE_MS)),
-        tag: fields.text("tag")?.map(str::to_owned),
-    })
+        limits: Limits {
+            timeout: fields.number("timeout_ms")?.map(Duration::from_millis),
+            idle: None,
+            grace: Duration::from_millis(fields.number("grace_ms")?.unwrap_or(DEFAULT_GRACE_MS)),
+        },
+        label: Label { tag: fields.text("tag")?.map(str::to_owned), note: None },
+        later: Later {
+            journal: Journal::brief(),
+            keeps_stdin: false,
+            terminal: None,
+            detaches: false,
+        },
+    };
+    if generation > FIRST_GENERATION {
+        parse_later(&mut request, fields)?;
+    }
+    Ok(request)
+}
+
+fn parse_later(request: &mut StartRequest, fields: &Fields) -> Result<()> {
+    request.limits.idle = fields.number("idle_ms")?.map(Duration::from_millis);
+    request.label.note = fields.bytes("note")?.map(<[u8]>::to_vec);
+    if request.label.note.as_ref().map_or(false, |note| note.len() > MAX_NOTE_BYTES) {
+        return Err(Error::Limit("note is longer than 16 KiB"));
+    }
+    let journal_bytes = fields.number("journal_bytes")?.unwrap_or(DEFAULT_JOURNAL_BYTES);
+    if journal_bytes > MAX_JOURNAL_BYTES {
+        return Err(Error::Limit("journal_bytes is beyond 1 GiB"));
+    }
+    request.later = Later {
+        journal: Journal::new(journal_bytes),
+        keeps_stdin: fields.bool("keep_stdin", false)?,
+        terminal: fields.record("pty")?.as_ref().map(parse_size).transpose()?,
+        detaches: fields.bool("detach", false)?,
+    };
+    if request.later.terminal.is_some() {
+        request.env.entry(b"TERM".to_vec()).or_insert_with(|| TERMINAL_NAME.to_vec());
+    }
+    Ok(())
 }
 
 fn parse_argv(fields: &Fields) -> Result<Vec<Vec<u8>>> {
@@ -173,36 +265,4 @@ fn credentials(agent: &Agent, account: &Account) -> Option<Credentials> {
     }
     let groups = agent.users.groups(account);
     Some(Credentials { uid: account.uid, gid: account.gid, groups, keeps_user })
-}
-
-/// The pipes of one process. The child's ends are closed here once it has started.
-struct Pipes {
-    stdin: Option<OwnedFd>,
-    child_stdin: Option<OwnedFd>,
-    stdout: (OwnedFd, OwnedFd),
-    stderr: (OwnedFd, OwnedFd),
-}
-
-impl Pipes {
-    fn new(has_stdin: bool) -> Result<Pipes> {
-        let failed = |error| Error::SpawnFailed(Error::from(error).errno());
-        let (child_stdin, stdin) = match has_stdin {
-            true => new_pipe().map(|(read, write)| (Some(read), Some(write))).map_err(failed)?,
-            false => (None, None),
-        };
-        if let Some(pipe) = &stdin {
-            set_nonblocking(pipe).map_err(failed)?;
-        }
-        let stdout = new_pipe().map_err(failed)?;
-        let stderr = new_pipe().map_err(failed)?;
-        for output in [&stdout.0, &stderr.0] {
-            set_nonblocking(output).map_err(failed)?;
-        }
-        Ok(Pipes { stdin, child_stdin, stdout, stderr })
-    }
-
-    /// Outputs and input; the child's ends are closed, so that we see its end of file.
-    fn into_ours(self) -> ((OwnedFd, OwnedFd), Option<OwnedFd>) {
-        ((self.stdout.0, self.stderr.0), self.stdin)
-    }
 }

@@ -56,6 +56,13 @@ impl Agent {
         client.finish()
     }
 
+    /// The same in generation 2.
+    pub fn later(&self, op: &str, fields: &[(&str, Value)]) -> Answer {
+        let mut client = self.connect();
+        client.send_later(op, fields);
+        client.finish()
+    }
+
     pub fn shell(&self, text: &str) -> Answer {
         self.request("start", &[("shell", str(text))])
     }
@@ -97,7 +104,16 @@ pub struct Client {
 
 impl Client {
     pub fn send_request(&mut self, op: &str, fields: &[(&str, Value)]) {
-        let mut pairs = vec![("op".to_owned(), str(op)), ("generation".to_owned(), Value::Int(1))];
+        self.send_in_generation(1, op, fields);
+    }
+
+    pub fn send_later(&mut self, op: &str, fields: &[(&str, Value)]) {
+        self.send_in_generation(2, op, fields);
+    }
+
+    fn send_in_generation(&mut self, generation: i64, op: &str, fields: &[(&str, Value)]) {
+        let generation = ("generation".to_owned(), Value::Int(generation));
+        let mut pairs = vec![("op".to_owned(), str(op)), generation];
         pairs.extend(fields.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
         self.send_control(Value::Map(pairs));
     }
@@ -158,6 +174,17 @@ impl Client {
         }
     }
 
+    /// Everything to the last frame, wherever the streams begin.
+    pub fn follow(mut self) -> Followed {
+        let mut followed = Followed::default();
+        while !followed.is_over() {
+            let frame = self.receive().expect("a frame");
+            followed.add(frame);
+        }
+        assert!(self.receive().is_none(), "a frame after the last");
+        followed
+    }
+
     pub fn close(self) {
         self.stream.shutdown(Shutdown::Both).unwrap();
     }
@@ -198,6 +225,44 @@ impl Answer {
 
     pub fn output(&self) -> String {
         String::from_utf8(self.stdout.clone()).unwrap()
+    }
+}
+
+/// A part of the output of a process.
+#[derive(Default, Debug)]
+pub struct Followed {
+    pub events: Vec<Value>,
+    pub stdout: Vec<u8>,
+    pub stderr: Vec<u8>,
+    /// Where each begins, and where the next byte must be.
+    pub starts: [Option<u64>; 2],
+}
+
+impl Followed {
+    pub fn add(&mut self, (kind, offset, payload): (Kind, u64, Vec<u8>)) {
+        let (bytes, start) = match kind {
+            Kind::Control => return self.events.push(decode(&payload).unwrap()),
+            Kind::Stdout => (&mut self.stdout, &mut self.starts[0]),
+            Kind::Stderr => (&mut self.stderr, &mut self.starts[1]),
+            other => panic!("a frame of kind {:?}", other),
+        };
+        let start = *start.get_or_insert(offset);
+        assert!(!payload.is_empty());
+        assert_eq!(offset, start + bytes.len() as u64);
+        bytes.extend(payload);
+    }
+
+    pub fn is_over(&self) -> bool {
+        let last = self.events.last().map_or("", |event| text(event, "event"));
+        matches!(last, "done" | "exit" | "error")
+    }
+
+    pub fn last(&self) -> &Value {
+        self.events.last().unwrap()
+    }
+
+    pub fn bytes(&self) -> u64 {
+        (self.stdout.len() + self.stderr.len()) as u64
     }
 }
 

@@ -22,7 +22,16 @@ from contextlib import (
     closing,
     nullcontext,
 )
-from typing import BinaryIO, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, ParamSpec, TypeVar
+
+if TYPE_CHECKING:
+    import websockets.asyncio.client
+    import websockets.sync.client
+
+    from ._dial import Dial
+
+    AsyncConnection = websockets.asyncio.client.ClientConnection
+    SyncConnection = websockets.sync.client.ClientConnection
 
 CHUNK_BYTES = 1024 * 1024
 """What is read, handed over or written at once."""
@@ -96,6 +105,36 @@ def async_closing(
 
 def sync_closing(chunks: Iterator[bytes]) -> AbstractContextManager[Iterator[bytes]]:
     return closing(chunks)  # type: ignore[type-var] # the transport declares its generators as iterators
+
+
+async def async_dial(dial: Dial) -> AsyncConnection:
+    """Opens a WebSocket."""
+    from websockets.asyncio.client import connect, unix_connect
+
+    if dial.path is not None:
+        return await unix_connect(dial.path, dial.uri, **dial.options)
+    return await connect(dial.uri, proxy=None, **dial.options)
+
+
+def sync_dial(dial: Dial) -> SyncConnection:
+    from websockets.sync.client import connect, unix_connect
+
+    # `legacy` asks for a connection that lives on without a `with` block.
+    if dial.path is not None:
+        return unix_connect(dial.path, dial.uri, legacy=True, **dial.options)
+    return connect(dial.uri, proxy=None, legacy=True, **dial.options)
+
+
+async def async_receive(socket: AsyncConnection, seconds: float | None) -> str | bytes:
+    """The next message. Raises `TimeoutError` when none comes for so long."""
+    import anyio
+
+    with anyio.fail_after(seconds):
+        return await socket.recv()
+
+
+def sync_receive(socket: SyncConnection, seconds: float | None) -> str | bytes:
+    return socket.recv(seconds)
 
 
 async def async_chunks(source: AsyncByteSource) -> AsyncIterator[bytes]:

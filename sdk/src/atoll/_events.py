@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import struct
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -42,6 +43,8 @@ class Piece:
 
     kind: FrameKind
     data: bytes
+    offset: int = 0
+    """Where in its stream the data begins; nothing for control frames."""
 
 
 class FrameDecoder:
@@ -74,10 +77,11 @@ class FrameDecoder:
             taken = data[at : at + self._left]
             if not taken and self._left:
                 break
+            offset = self._expected.get(self._kind, 0) - self._left
             at += len(taken)
             self._left -= len(taken)
             if taken:
-                pieces.append(Piece(self._kind, taken))
+                pieces.append(Piece(self._kind, taken, offset))
         self._held = data[at:]
         return pieces
 
@@ -226,7 +230,7 @@ def parse_end(control: bytes) -> ExecResult | Error:
     if event == "exit":
         return _wire.from_plain(ExecResult, said)
     if event == "error":
-        return _parse_stream_error(said.get("error"))
+        return parse_error_event(said)
     raise ProtocolError(f"a control frame with the event {event!r:.80}")
 
 
@@ -237,9 +241,11 @@ def complete_result(result: ExecResult, stdout: Tail, stderr: Tail, *, gaps: boo
     return dataclasses.replace(result, stdout=texts[0], stderr=texts[1], truncated=truncated)
 
 
-def _parse_stream_error(error: Any) -> Error:
+def parse_error_event(said: Mapping[str, Any]) -> Error:
+    """The error that a control frame, or a message of a WebSocket, reports."""
+    error = said.get("error")
     if not isinstance(error, dict):
-        raise ProtocolError("an error frame without an error")
+        raise ProtocolError("an error event without an error")
     return error_from_answer(
         str(error.get("code", "INTERNAL")),
         str(error.get("message", "the stream ended in an error")),

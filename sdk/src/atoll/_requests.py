@@ -14,6 +14,7 @@ from urllib.parse import quote, quote_from_bytes
 from . import _wire
 from .errors import InvalidRequest
 from .models import (
+    MAX_TERMINAL_SIDE,
     ChangeMode,
     ChangeOwner,
     CreateKey,
@@ -21,7 +22,12 @@ from .models import (
     ExecRequest,
     MakeDirectory,
     MoveFile,
+    ProcessStatus,
+    PtySize,
     SandboxState,
+    SignalProcess,
+    StartProcess,
+    WaitProcess,
 )
 
 Header = tuple[bytes, bytes]
@@ -113,7 +119,7 @@ def list_sandboxes(
     offset: int | None,
 ) -> Request:
     query = {
-        "state": None if state is None else str(getattr(state, "value", state)),
+        "state": None if state is None else _word(state),
         "limit": PAGE_SIZE if limit is None else limit,
         "offset": offset,
     }
@@ -181,6 +187,154 @@ def _encode_stdin(stdin: object) -> dict[str, str | None]:
     if stdin is None or isinstance(stdin, str):
         return {"stdin": stdin}
     raise InvalidRequest(f"stdin is text or bytes, not {type(stdin).__name__}")
+
+
+def start_process(sandbox_id: str, values: Mapping[str, Any]) -> Request:
+    return _post(
+        _sandbox(sandbox_id) + "/processes",
+        _wire.encode(StartProcess, values),
+        resend=Resend.REFUSED,
+    )
+
+
+def process_values(
+    command: object,
+    *,
+    pty: PtySize | Sequence[int] | None = None,
+    stdin_open: bool = False,
+    tag: str | None = None,
+    idle_timeout_ms: int | None = None,
+    **exec_options: Any,
+) -> dict[str, Any]:
+    """The fields of a `StartProcess`, those that are None being left out later."""
+    return {
+        **exec_values(command, **exec_options),
+        "stdin_open": stdin_open or None,
+        "tag": tag,
+        "pty": None if pty is None else pty_size(pty),
+        "idle_timeout_ms": idle_timeout_ms,
+    }
+
+
+def pty_size(size: object) -> PtySize:
+    """The size of a terminal, of `PtySize(rows, cols)` or such as `(24, 80)`."""
+    if isinstance(size, PtySize):
+        rows, cols = size.rows, size.cols
+    elif isinstance(size, tuple | list) and len(size) == 2:
+        rows, cols = size
+    else:
+        raise InvalidRequest(f"a terminal's size is (rows, cols), not {size!r:.80}")
+    for side in (rows, cols):
+        if type(side) is not int or not 1 <= side <= MAX_TERMINAL_SIDE:
+            raise InvalidRequest(
+                f"a terminal has 1 to {MAX_TERMINAL_SIDE} rows and cols, not {side!r:.80}"
+            )
+    return PtySize(rows, cols)
+
+
+def list_processes(
+    sandbox_id: str,
+    *,
+    status: ProcessStatus | str | Sequence[ProcessStatus | str] | None = None,
+    tag: str | None = None,
+    pid: int | None = None,
+    limit: int | None = None,
+    cursor: str | None = None,
+) -> Request:
+    words = [status] if isinstance(status, str) else status
+    query = {
+        "status": None if words is None else ",".join(_word(word) for word in words),
+        "tag": tag,
+        "pid": pid,
+        "limit": PAGE_SIZE if limit is None else limit,
+        "cursor": cursor,
+    }
+    return Request(b"GET", _with_query(_sandbox(sandbox_id) + "/processes", query))
+
+
+def get_process(sandbox_id: str, process_id: str) -> Request:
+    return Request(b"GET", _process(sandbox_id, process_id))
+
+
+def kill_process(sandbox_id: str, process_id: str) -> Request:
+    return Request(b"DELETE", _process(sandbox_id, process_id))
+
+
+def stream_process(sandbox_id: str, process_id: str, *, since: int, follow: bool) -> Request:
+    query = {"since": since, "follow": None if follow else False}
+    return Request(
+        b"GET",
+        _with_query(_process(sandbox_id, process_id) + "/stream", query),
+        headers=(_FRAMES,),
+        wait=HEARTBEAT_SILENCE_SECONDS,
+    )
+
+
+def wait_process(sandbox_id: str, process_id: str, *, timeout_ms: int) -> Request:
+    return _post(
+        _process(sandbox_id, process_id) + "/wait",
+        _wire.encode(WaitProcess, {"timeout_ms": timeout_ms}),
+        resend=Resend.ALWAYS,
+        wait=timeout_ms / 1000 + COMMAND_MARGIN_SECONDS,
+    )
+
+
+def signal_process(sandbox_id: str, process_id: str, signal: object, *, tree: bool) -> Request:
+    return _post(
+        _process(sandbox_id, process_id) + "/signal",
+        _wire.encode(SignalProcess, {"signal": signal_value(signal), "tree": tree}),
+        resend=Resend.REFUSED,
+    )
+
+
+def signal_value(signal: object) -> str | int:
+    """A signal as it travels: a name, or a number, which `signal.SIGTERM` is one of."""
+    if isinstance(signal, str) and signal:
+        return int(signal) if signal.isascii() and signal.isdecimal() else signal.upper()
+    if isinstance(signal, int) and not isinstance(signal, bool) and signal > 0:
+        return int(signal)
+    raise InvalidRequest(f'a signal is such as "TERM" or 15, not {signal!r:.80}')
+
+
+def write_stdin(sandbox_id: str, process_id: str, data: object, *, eof: bool) -> Request:
+    if not isinstance(data, str | bytes | bytearray | memoryview):
+        raise InvalidRequest(f"input is text or bytes, not {type(data).__name__}")
+    query = {"eof": eof or None}
+    return Request(
+        b"POST",
+        _with_query(_process(sandbox_id, process_id) + "/stdin", query),
+        headers=(_JSON, _OCTETS_BODY),
+        body=encode_text(data) if isinstance(data, str) else bytes(data),
+        resend=Resend.NEVER,
+    )
+
+
+def encode_text(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise InvalidRequest(f"not valid Unicode: {text!r:.80}") from None
+
+
+def resize_process(sandbox_id: str, process_id: str, size: PtySize) -> Request:
+    return _post(
+        _process(sandbox_id, process_id) + "/resize",
+        _wire.encode(PtySize, {"rows": size.rows, "cols": size.cols}),
+        resend=Resend.ALWAYS,
+    )
+
+
+def attach_process(sandbox_id: str, process_id: str, *, since: int | None) -> Request:
+    """To be sent as the handshake of a WebSocket."""
+    if since is not None:
+        check_since(since)
+    target = _process(sandbox_id, process_id) + "/attach"
+    return Request(b"GET", _with_query(target, {"since": since}), headers=())
+
+
+def check_since(since: object) -> None:
+    if type(since) is not int or since < 0:
+        raise InvalidRequest(f"since is a position, a number of bytes, not {since!r:.80}")
 
 
 def read_file(sandbox_id: str, path: PathInSandbox) -> Request:
@@ -298,6 +452,14 @@ def render_mode(mode: int | str | None) -> str | None:
 
 def _sandbox(sandbox_id: str) -> str:
     return "/v1/sandboxes/" + _id("a sandbox", sandbox_id)
+
+
+def _process(sandbox_id: str, process_id: str) -> str:
+    return f"{_sandbox(sandbox_id)}/processes/{_id('a process', process_id)}"
+
+
+def _word(word: object) -> str:
+    return str(getattr(word, "value", word))
 
 
 def _id(whose: str, text: str) -> str:

@@ -36,6 +36,16 @@ class Route:
             (b"User-Agent", USER_AGENT),
         ]
 
+    @property
+    def host_header(self) -> str:
+        """The server's name, with its port where there is one."""
+        return _host_header(self.endpoint).decode()
+
+    @property
+    def socket_headers(self) -> list[tuple[str, str]]:
+        """What a WebSocket's handshake says besides its own."""
+        return [(name.decode(), value.decode()) for name, value in self._headers[1:]]
+
     def render(
         self,
         request: Request,

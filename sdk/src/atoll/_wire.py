@@ -168,10 +168,24 @@ def _decoder(hint: Any) -> _Decoder:
 
 def _optional(hint: Any) -> _Decoder:
     inner = [option for option in get_args(hint) if option is not types.NoneType]
-    if len(inner) != 1:
-        raise NotImplementedError(f"{hint} in an answer")
-    decoder = _decoder(inner[0])
+    decoder = _decoder(inner[0]) if len(inner) == 1 else _one_of(inner)
+    if len(inner) == len(get_args(hint)):
+        return decoder
     return lambda value: None if value is None else decoder(value)
+
+
+def _one_of(hints: list[Any]) -> _Decoder:
+    """For types that JSON tells apart, such as `str | list[str]`."""
+    decoders = {get_origin(hint) or hint: _decoder(hint) for hint in hints}
+
+    def decode_one(value: Any) -> Any:
+        decoder = decoders.get(type(value))
+        if decoder is None:
+            names = " or ".join(kind.__name__ for kind in decoders)
+            raise TypeError(f"{names} was expected, not {type(value).__name__}")
+        return decoder(value)
+
+    return decode_one
 
 
 def _list_of(decoder: _Decoder) -> _Decoder:

@@ -9,12 +9,15 @@ Error
 ├── NotFound
 │   ├── SandboxNotFound    unknown, or terminated and acted upon
 │   ├── FileNotFound
-│   └── KeyNotFound
+│   ├── KeyNotFound
+│   └── ProcessNotFound    unknown, or ended too long ago
 ├── SandboxNotRunning      not in a state for this
 ├── SandboxFailed          the sandbox broke
 ├── FileError              the file system inside said no; `reason` says how
 ├── CommandNotStarted      the command could not start; `reason` says why
 ├── CommandFailed          it ran, failed, and `check=True` was given; carries `result`
+├── ProcessEnded           too late: the process has ended
+├── StdinClosed            the process takes no more input
 ├── TooLarge               past a limit of size
 ├── RateLimited            too many requests, for now
 ├── ResourceExhausted      no room on the server, for now
@@ -22,7 +25,7 @@ Error
 ├── Internal               the server's fault
 ├── ConnectFailed          no server reached, nothing sent
 ├── ConnectionLost         sent, but no whole answer came
-├── Timeout                the server did not answer in time
+├── Timeout                no answer in time, or still running after the time to wait
 ├── ProtocolError          the answer is not Atoll's
 └── UnsafeArchive          an archive from a sandbox tried to leave its directory
 """
@@ -110,6 +113,12 @@ class KeyNotFound(NotFound):
     code = "KEY_NOT_FOUND"
 
 
+class ProcessNotFound(NotFound):
+    """The sandbox has no such process, or forgot it: those that ended are kept for an hour."""
+
+    code = "PROCESS_NOT_FOUND"
+
+
 class SandboxNotRunning(Error):
     """The sandbox is not in a state for this."""
 
@@ -154,6 +163,18 @@ class CommandFailed(Error):
 
     def __reduce__(self) -> tuple[type[CommandFailed], tuple[ExecResult]]:
         return type(self), (self.result,)
+
+
+class ProcessEnded(Error):
+    """The process has ended, and cannot be acted upon."""
+
+    code = "PROCESS_ENDED"
+
+
+class StdinClosed(Error):
+    """The process takes no input: it has none, or its end was written, or the process closed it or ended."""
+
+    code = "STDIN_CLOSED"
 
 
 class TooLarge(Error):
@@ -203,7 +224,9 @@ class ConnectionLost(Error):
 
 
 class Timeout(Error):
-    """The server did not answer in time. The request may or may not have had its effect."""
+    """The server did not answer in time, and the request may or may not have had its effect; or what was waited for
+    has not come about yet.
+    """
 
     code = "TIMEOUT"
 
@@ -247,6 +270,10 @@ _FROM_SERVER: dict[str, type[Error]] = {
         SandboxNotFound,
         FileNotFound,
         KeyNotFound,
+        ProcessNotFound,
+        ProcessEnded,
+        StdinClosed,
+        Timeout,
         SandboxNotRunning,
         SandboxFailed,
         FileError,

@@ -81,6 +81,18 @@ class Settings:
             "le": 256 * 1024 * 1024,
         },
     )
+    keep_processes: int = field(
+        default=256,
+        metadata={
+            "description": "how many processes that have ended each sandbox remembers, with their output",
+            "ge": 16,
+            "le": 10_000,
+        },
+    )
+    keep_processes_ms: int = field(
+        default=3_600_000,
+        metadata={"description": "how long", "ge": 1000, "le": MAX_LIFETIME_MS},
+    )
     max_lifetime_ms: int = field(
         default=MAX_LIFETIME_MS,
         metadata={

@@ -27,6 +27,7 @@ from atoll_server import __version__, logs
 from atoll_server.api.app import build_app
 from atoll_server.api.connection import BoundedConnection
 from atoll_server.api.routing import ApiSettings
+from atoll_server.api.socket import MESSAGE_BYTES, PING_SECONDS, PONG_SECONDS, BoundedSocket
 from atoll_server.clock import Clock, SystemClock
 from atoll_server.config import ConfigError, Settings
 from atoll_server.engine.engine import Engine, EngineSettings
@@ -122,6 +123,8 @@ def _engine_settings(settings: Settings) -> EngineSettings:
         runtime=None if settings.runtime.value == "auto" else RuntimeKind(settings.runtime.value),
         images=settings.images,
         output_limit=settings.output_limit_bytes,
+        keep_processes=settings.keep_processes,
+        keep_processes_seconds=settings.keep_processes_ms / 1000,
         private=settings.private,
     )
 
@@ -290,7 +293,11 @@ def _uvicorn_config(app: ASGIApp, *, grace: int = GRACE_SECONDS) -> uvicorn.Conf
     return uvicorn.Config(
         app,
         http=BoundedConnection,
-        ws="none",
+        ws=BoundedSocket,
+        ws_max_size=MESSAGE_BYTES,
+        ws_ping_interval=PING_SECONDS,
+        ws_ping_timeout=PONG_SECONDS,
+        ws_per_message_deflate=False,
         lifespan="off",
         log_config=None,
         access_log=False,

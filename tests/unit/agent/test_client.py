@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from atoll_server.agent import client as client_module
+from atoll_server.agent import client as agent_client
+from atoll_server.agent import process as process_module
 from atoll_server.agent.client import AgentClient
 from atoll_server.agent.errors import AgentError, AgentProtocolError, AgentUnavailable
 from atoll_server.agent.frames import MAX_DATA_BYTES, Frame, Kind, encode_control, encode_frame
@@ -193,7 +194,7 @@ async def test_request_says_all_that_was_asked_for(tmp_path: Path) -> None:
     assert heard == [
         {
             "op": "start",
-            "generation": 1,
+            "generation": 2,
             "shell": b"echo \xff",
             "cwd": "/w",
             "make_cwd": True,
@@ -259,7 +260,7 @@ async def test_leaving_early_kills_the_tree_on_a_connection_of_its_own(tmp_path:
         async with agent.start(TRUE):
             pass
 
-    assert killed == [{"op": "signal", "generation": 1, "process": 7, "signal": 9, "tree": True}]
+    assert killed == [{"op": "signal", "generation": 2, "process": 7, "signal": 9, "tree": True}]
 
 
 async def test_leaving_after_the_exit_kills_nothing(tmp_path: Path) -> None:
@@ -310,7 +311,7 @@ async def test_agent_that_goes_away_before_the_exit_is_unavailable(tmp_path: Pat
 async def test_agent_silent_past_the_deadline_is_unavailable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_module, "EXIT_MARGIN", 0.01)
+    monkeypatch.setattr(process_module, "EXIT_MARGIN", 0.01)
 
     async def silence(talk: Talk) -> None:
         await talk.request()
@@ -480,7 +481,7 @@ async def test_listing_longer_than_asked_for_is_a_protocol_error(tmp_path: Path)
 async def test_listing_of_nothing_for_ever_is_a_protocol_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_module, "MAX_LISTING_BYTES", 10_000)
+    monkeypatch.setattr(agent_client, "MAX_LISTING_BYTES", 10_000)
 
     async def endless(talk: Talk) -> None:
         await talk.request()
@@ -647,7 +648,7 @@ async def test_each_operation_says_its_fields(tmp_path: Path) -> None:
         await agent.chmod(b"/a", 0o600, recursive=False)
         await agent.chown(b"/a", "user", None, recursive=True)
 
-    common = {"generation": 1}
+    common = {"generation": 2}
     assert heard == [
         {"op": "mkdir", **common, "path": b"/\xff", "parents": True, "mode": 0o700, "user": None},
         {"op": "move", **common, "source": "/a", "destination": "/b"},

@@ -32,6 +32,14 @@ from atoll_server.agent.frames import (
 GENERATION = json.loads(
     (Path(__file__).parents[3] / "protocol" / "agent" / "gen-1.json").read_bytes()
 )
+LATER = json.loads(
+    (Path(__file__).parents[3] / "protocol" / "agent" / "gen-2.json").read_bytes()
+)
+GOLDEN = [
+    {**golden, "name": f"{golden['name']} ({generation['generation']})"}
+    for generation in (GENERATION, LATER)
+    for golden in generation["frames"]
+]
 
 scalars = (
     st.none()
@@ -72,7 +80,7 @@ def plain(value: Any) -> Any:
     return [plain(item) for item in value] if isinstance(value, list) else value
 
 
-@pytest.mark.parametrize("golden", GENERATION["frames"], ids=named(GENERATION["frames"]))
+@pytest.mark.parametrize("golden", GOLDEN, ids=named(GOLDEN))
 def test_golden_frame_is_decoded_and_encoded_as_it_stands(golden: dict[str, Any]) -> None:
     encoded = bytes.fromhex(golden["frame_hex"])
 

@@ -43,9 +43,11 @@ from atoll_server.engine.model import (
     SandboxFilter,
     SandboxId,
     SandboxSpec,
+    StartOptions,
     State,
     Written,
 )
+from tests.unit.api.memory_processes import MemoryProcesses
 
 KEY = "rra_live_0123456789abcdefghijklmno"
 PIECE = 64 * 1024
@@ -58,6 +60,7 @@ class MemoryEngine:
     def __init__(self) -> None:
         self.sandboxes: dict[SandboxId, Sandbox] = {}
         self.disks: dict[SandboxId, MemoryFiles] = {}
+        self.started: dict[SandboxId, MemoryProcesses] = {}
         self.commands: list[Command] = []
         self.left_early: list[Command] = []
         self.refusal: errors.EngineError | None = None
@@ -87,6 +90,7 @@ class MemoryEngine:
         )
         self.sandboxes[sandbox.id] = sandbox
         self.disks[sandbox.id] = MemoryFiles()
+        self.started[sandbox.id] = MemoryProcesses(_play_apart)
         return sandbox
 
     def get(self, sandbox_id: SandboxId) -> Sandbox:
@@ -128,6 +132,10 @@ class MemoryEngine:
         self.commands.append(command)
         self.commanded.set()
         return MemoryCommand(self, command)
+
+    def processes(self, sandbox_id: SandboxId) -> MemoryProcesses:
+        self._live(sandbox_id)
+        return self.started[sandbox_id]
 
     def files(self, sandbox_id: SandboxId) -> MemoryFiles:
         self._live(sandbox_id)
@@ -208,6 +216,24 @@ async def _play(command: Command) -> AsyncIterator[tuple[int, bytes] | Exit]:
                 yield 1, piece
         case _:
             raise errors.CommandNotStarted(f"no program {line[0]!r}", reason="not_found")
+
+
+async def _play_apart(
+    command: Command, options: StartOptions
+) -> AsyncIterator[tuple[int, bytes] | Exit]:
+    """A process that nobody waits for: one that would run on has no exit."""
+    program = command.line[0] if isinstance(command.line, tuple) else "echo"
+    if program == "sleep" or (program == "cat" and (options.stdin_open or options.terminal)):
+        return
+    if program == "break":
+        yield 1, b"half"
+        yield _exit(signal=9)
+        return
+    async for event in _play(command):
+        yield event
+        if isinstance(event, Exit):
+            return
+    yield _exit(code=0)
 
 
 def _exit(*, code: int | None = None, signal: int | None = None, timed_out: bool = False) -> Exit:

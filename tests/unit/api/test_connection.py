@@ -4,14 +4,16 @@
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import cast
 
 import pytest
 import uvicorn
 
-from atoll_server.api.connection import HEAD_BYTES
+from atoll_server.api import connection as connection_module
+from atoll_server.api.connection import HEAD_BYTES, STALL_SECONDS, StallWatch
 from atoll_server.api.routing import ApiSettings
 from atoll_server.engine.model import SandboxId
 from atoll_server.serve import _uvicorn_config
@@ -235,3 +237,66 @@ async def test_stream_that_is_not_read_holds_back_its_command(client: Client, pa
 
     assert before < 10_000_000
     assert total > 99_000_000
+
+
+class SlowTransport:
+    """A transport whose peer takes what a test says."""
+
+    def __init__(self) -> None:
+        self.left = 100
+        self.was_aborted = False
+
+    def get_write_buffer_size(self) -> int:
+        return self.left
+
+    def abort(self) -> None:
+        self.was_aborted = True
+
+
+class TimerLoop:
+    """Timers that go off when a test says so."""
+
+    def __init__(self) -> None:
+        self.due: list[Callable[[], None]] = []
+
+    def call_later(self, seconds: float, work: Callable[[], None]) -> asyncio.TimerHandle:
+        assert seconds == STALL_SECONDS
+        self.due.append(work)
+        return asyncio.TimerHandle(0, work, (), asyncio.get_running_loop())
+
+    def pass_time(self) -> None:
+        self.due.pop()()
+
+
+async def test_reader_is_let_go_only_once_it_takes_nothing() -> None:
+    transport, loop = SlowTransport(), TimerLoop()
+    watch = StallWatch(cast(asyncio.Transport, transport), cast(asyncio.AbstractEventLoop, loop))
+    watch.begin()
+
+    for left in (99, 50, 49):
+        transport.left = left
+        loop.pass_time()
+        assert not transport.was_aborted
+    loop.pass_time()
+
+    assert transport.was_aborted
+
+
+async def test_client_that_reads_nothing_is_let_go_and_its_command_with_it(
+    client: Client, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_module, "STALL_SECONDS", 0.05)
+    body = b'{"command": ["flood", "100000000"]}'
+    _, writer = await asyncio.open_unix_connection(path, limit=1024)
+    writer.write(
+        b"POST /v1/sandboxes/sb_0000000000/execute HTTP/1.1\r\nHost: x\r\n"
+        b"Authorization: Bearer %b\r\nAccept: application/vnd.atoll.frames\r\n"
+        b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
+        % (KEY.encode(), len(body), body)
+    )
+
+    async with asyncio.timeout(10):
+        await client.engine.left.wait()
+
+    assert client.engine.played < 10_000_000
+    writer.close()

@@ -72,6 +72,14 @@ async def test_document_is_served_without_a_key_and_has_every_route() -> None:
         "/v1/sandboxes/{id}/files/mkdir": ["post"],
         "/v1/sandboxes/{id}/files/move": ["post"],
         "/v1/sandboxes/{id}/files/stat": ["get"],
+        "/v1/sandboxes/{id}/processes": ["get", "post"],
+        "/v1/sandboxes/{id}/processes/{process_id}": ["delete", "get"],
+        "/v1/sandboxes/{id}/processes/{process_id}/attach": ["get"],
+        "/v1/sandboxes/{id}/processes/{process_id}/resize": ["post"],
+        "/v1/sandboxes/{id}/processes/{process_id}/signal": ["post"],
+        "/v1/sandboxes/{id}/processes/{process_id}/stdin": ["post"],
+        "/v1/sandboxes/{id}/processes/{process_id}/stream": ["get"],
+        "/v1/sandboxes/{id}/processes/{process_id}/wait": ["post"],
     }
 
 
@@ -128,6 +136,7 @@ def requests(draw: st.DrawFn) -> Drawn:
     operation = draw(st.sampled_from(OPERATIONS))
     query = urlencode(draw(queries_of(operation)), errors="surrogatepass")
     path = operation.path.replace("{id}", draw(st.sampled_from(["sb_0000000000", "sb_none"])))
+    path = path.replace("{process_id}", draw(st.sampled_from(["proc_1", "proc_2", "x"])))
     path = path.replace("{key_id}", draw(st.sampled_from([OWN_KEY.id, "key_0"])))
     return Drawn(
         operation,
@@ -142,7 +151,8 @@ def requests(draw: st.DrawFn) -> Drawn:
 async def test_no_request_fails_on_our_side(drawn: Drawn) -> None:
     operation = drawn.operation
     client = Client()
-    await client.create()
+    sandbox_id = await client.create()
+    await client.request("POST", f"/v1/sandboxes/{sandbox_id}/processes", {"command": "text"})
 
     answer = await client.request(
         operation.method, drawn.path, drawn.body, headers={"accept": drawn.accept}

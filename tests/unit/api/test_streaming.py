@@ -7,16 +7,8 @@ from typing import Any
 import pytest
 
 from atoll_server.api import streaming
-from atoll_server.api.streaming import (
-    FRAMES_TYPE,
-    MAILBOX_BYTES,
-    NDJSON_TYPE,
-    SEND_BYTES,
-    SSE_TYPE,
-    FramesForm,
-    Mailbox,
-    NdjsonForm,
-)
+from atoll_server.api.forms import FRAMES_TYPE, NDJSON_TYPE, SSE_TYPE, FramesForm, NdjsonForm
+from atoll_server.api.streaming import MAILBOX_BYTES, SEND_BYTES, Mailbox
 from atoll_server.engine.model import Exit, Output
 from tests.unit.api.memory import KEY, Answered, Client, Exchange, make_scope
 

@@ -1,309 +1,418 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Commands: what is asked of the agent, what is kept of the output, what each failure becomes."""
+"""Processes: what is asked of the agent, and what its answers and failures become."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from atoll_server.agent.client import AgentClient
-from atoll_server.agent.frames import Kind, encode_control
-from atoll_server.engine import errors, processes
-from atoll_server.engine.model import Command, Exit, Output, SandboxId
-from atoll_server.engine.processes import ProcessDefaults, _Tail
-from tests.unit.agent.peer import EXIT, STARTED, Script, Talk, peer, say, send
+from atoll_server.agent.frames import Kind
+from atoll_server.engine import commands, errors
+from atoll_server.engine.commands import ProcessDefaults
+from atoll_server.engine.model import (
+    Command,
+    Output,
+    Process,
+    ProcessFilter,
+    ProcessId,
+    SandboxId,
+    StartOptions,
+    TerminalSize,
+)
+from atoll_server.engine.notes import Note, pack_note
+from atoll_server.engine.processes import OomKills, Processes
+from tests.unit.agent.peer import EXIT, STARTED, Script, Talk, peer, say
 
-DEFAULTS = ProcessDefaults("/work", {"A": "sandbox", "B": "sandbox"}, SandboxId("sb-1"))
-TRUE = Command(("true",))
+DEFAULTS = ProcessDefaults("/work", {"A": "1"}, SandboxId("sb-1"))
+ID = ProcessId("proc_7")
+DONE: dict[str, Any] = {"event": "done"}
+ATTACHED = {
+    "event": "attached",
+    "process": 7,
+    "pid": 42,
+    "position": 0,
+    "stdout": 0,
+    "stderr": 0,
+    "dropped": 0,
+}
 
 
-def printing(*parts: tuple[Kind, bytes], exit: dict[str, Any] | None = None) -> Script:
+def record(**fields: Any) -> dict[str, Any]:
+    return {
+        "process": 7,
+        "pid": 42,
+        "tag": None,
+        "note": pack_note(Note("make", "/work", None)),
+        "started_ns": 1,
+        "ended_ns": None,
+        "code": None,
+        "signal": None,
+        "timed_out": False,
+        "first": 0,
+        "position": 0,
+        "stdout_bytes": 0,
+        "stderr_bytes": 0,
+        "stdin": False,
+        "pty": None,
+        **fields,
+    }
+
+
+def listed(**fields: Any) -> Script:
+    return say({"event": "processes", "processes": [record(**fields)]}, DONE)
+
+
+ENDED = listed(code=0, ended_ns=2)
+
+
+def refusal(code: str) -> Script:
+    return say({"event": "error", "code": code, "errno": 0, "message": "why"})
+
+
+def processes_of(agent: AgentClient, **options: Any) -> Processes:
+    def beside(work: Coroutine[Any, Any, None]) -> object:
+        return asyncio.get_running_loop().create_task(work)
+
+    return Processes(agent, DEFAULTS, beside=beside, **options)
+
+
+def following(*parts: tuple[Kind, bytes], begin: dict[str, Any] = ATTACHED) -> Script:
     async def script(talk: Talk) -> None:
         await talk.request()
-        await talk.say(STARTED)
-        offsets = {Kind.STDOUT: 0, Kind.STDERR: 0}
+        await talk.say(begin)
+        offsets = {Kind.STDOUT: begin["stdout"], Kind.STDERR: begin["stderr"]}
         for kind, data in parts:
             await talk.data(kind, offsets[kind], data)
             offsets[kind] += len(data)
-        await talk.say(exit or EXIT)
+        await talk.say(EXIT)
 
     return script
 
 
-async def asked_for(tmp_path: Path, command: Command) -> dict[str, Any]:
+async def started_with(tmp_path: Path, command: Command, options: StartOptions) -> dict[str, Any]:
     heard: list[dict[str, Any]] = []
 
     async def script(talk: Talk) -> None:
         heard.append(await talk.request())
         await talk.say(STARTED)
-        await talk.say(EXIT)
 
-    async with peer(tmp_path, script) as agent:
-        await processes.execute(agent, command, defaults=DEFAULTS)
+    async with peer(tmp_path, script, listed()) as agent:
+        await processes_of(agent).start(command, options)
     return heard[0]
 
 
-async def test_result_holds_both_streams_and_the_exit(tmp_path: Path) -> None:
-    parts = [(Kind.STDOUT, b"a"), (Kind.STDERR, b"x"), (Kind.STDOUT, b"b")]
+async def test_process_is_started_apart_with_all_that_was_asked_for(tmp_path: Path) -> None:
+    options = StartOptions(stdin_open=True, tag="t", terminal=TerminalSize(3, 4), idle_timeout=0.25)
+    request = await started_with(tmp_path, Command("make", timeout=None), options)
 
-    async with peer(tmp_path, printing(*parts, exit={**EXIT, "code": 3})) as agent:
-        completed = await processes.execute(agent, TRUE, defaults=DEFAULTS)
+    assert request == {
+        "op": "start",
+        "generation": 2,
+        "shell": "make",
+        "cwd": "/work",
+        "make_cwd": True,
+        "env": {"A": "1"},
+        "user": None,
+        "stdin": True,
+        "timeout_ms": None,
+        "grace_ms": 5000,
+        "tag": "t",
+        "note": pack_note(Note("make", "/work", None)),
+        "keep_stdin": True,
+        "pty": {"rows": 3, "cols": 4},
+        "idle_ms": 250,
+        "detach": True,
+    }
 
-    assert (completed.stdout, completed.stderr, completed.truncated) == (b"ab", b"x", False)
-    assert (completed.exit.code, completed.exit.signal) == (3, None)
+
+async def test_process_without_input_has_none(tmp_path: Path) -> None:
+    request = await started_with(tmp_path, Command("make"), StartOptions())
+    assert (request["stdin"], request.get("keep_stdin"), request["detach"]) == (False, None, True)
 
 
-async def test_text_runs_in_a_shell_and_a_list_as_it_is(tmp_path: Path) -> None:
-    text = await asked_for(tmp_path, Command("echo a"))
-    words = await asked_for(tmp_path, Command(("echo", "a")))
+@pytest.mark.parametrize(("is_open", "frames"), [(False, [b"text", b""]), (True, [b"text"])])
+async def test_input_of_the_start_is_fed_beside(
+    tmp_path: Path, is_open: bool, frames: list[bytes]
+) -> None:
+    heard: list[bytes] = []
 
-    assert (text["shell"], text.get("argv")) == ("echo a", None)
-    assert (words["argv"], words.get("shell")) == (["echo", "a"], None)
+    async def either(talk: Talk) -> None:
+        request = await talk.request()
+        if request["op"] == "processes":
+            await talk.say({"event": "processes", "processes": [record()]})
+            await talk.say(DONE)
+            return
+        await talk.say({"event": "ready"})
+        while (frame := await talk.frame()) is not None:
+            heard.append(frame.payload)
+        await talk.say({**DONE, "bytes": 4})
+
+    async with peer(tmp_path, say(STARTED), either, either) as agent:
+        command = Command("cat", stdin=b"text")
+        process = await processes_of(agent).start(command, StartOptions(stdin_open=is_open))
+
+    assert process.id == ID
+    assert heard == frames
+
+
+async def test_program_that_is_not_there_is_not_started(tmp_path: Path) -> None:
+    async with peer(tmp_path, refusal("program_not_found")) as agent:
+        with pytest.raises(errors.CommandNotStarted):
+            await processes_of(agent).start(Command(("x",)), StartOptions())
+
+
+async def test_process_is_what_the_agent_and_the_note_say(tmp_path: Path) -> None:
+    async with peer(tmp_path, listed(tag="t", pty={"rows": 1, "cols": 2})) as agent:
+        process = await processes_of(agent).get(ID)
+
+    assert (process.id, process.command, process.cwd, process.record.tag) == (
+        ID,
+        "make",
+        "/work",
+        "t",
+    )
+    assert process.record.terminal == TerminalSize(1, 2)
+
+
+async def test_agent_that_answers_for_another_process_has_failed(tmp_path: Path) -> None:
+    async with peer(tmp_path, listed(process=8)) as agent:
+        with pytest.raises(errors.SandboxFailed):
+            await processes_of(agent).get(ID)
 
 
 @pytest.mark.parametrize(
-    ("cwd", "resolved", "is_made"),
-    [(None, "/work", True), ("sub", "/work/sub", False), ("/else", "/else", False)],
+    "fields",
+    [
+        {"code": 0, "signal": 9, "ended_ns": 1},
+        {"code": 0},
+        {"ended_ns": 1},
+        {"code": 256, "ended_ns": 1},
+        {"signal": 0, "ended_ns": 1},
+        {"process": -1},
+        {"tag": 1},
+        {"note": 1},
+        {"pty": {"rows": 0, "cols": 1}},
+        {"position": -1},
+        {"tag": "x" * 20_000},
+    ],
 )
-async def test_cwd_begins_at_the_working_directory(
-    tmp_path: Path, cwd: str | None, resolved: str, is_made: bool
+async def test_record_that_cannot_be_is_a_failed_sandbox(
+    tmp_path: Path, fields: dict[str, Any]
 ) -> None:
-    request = await asked_for(tmp_path, Command("x", cwd=cwd))
-    assert (request["cwd"], request["make_cwd"]) == (resolved, is_made)
+    async with peer(tmp_path, listed(**fields)) as agent:
+        with pytest.raises(errors.SandboxFailed):
+            await processes_of(agent).get(ID)
 
 
-async def test_env_of_the_command_goes_over_the_sandboxs(tmp_path: Path) -> None:
-    request = await asked_for(tmp_path, Command("x", env={"B": "command", "C": "command"}))
-    assert request["env"] == {"A": "sandbox", "B": "command", "C": "command"}
+async def test_list_holds_all_batches(tmp_path: Path) -> None:
+    batches = [
+        {"event": "processes", "processes": [record(process=n), record(process=n + 1)]}
+        for n in (1, 3)
+    ]
+    async with peer(tmp_path, say(*batches, DONE)) as agent:
+        page = await processes_of(agent).list(ProcessFilter(limit=3))
+
+    assert [process.id for process in page.items] == ["proc_4", "proc_3", "proc_2"]
+    assert page.next == "proc_2"
+
+
+async def test_stream_ends_with_the_process(tmp_path: Path) -> None:
+    begin = {**ATTACHED, "position": 5, "stdout": 3, "stderr": 2, "dropped": 1}
+    script = following((Kind.STDERR, b"e"), (Kind.STDOUT, b"o"), begin=begin)
+
+    async with peer(tmp_path, script, ENDED) as agent:
+        async with processes_of(agent).stream(ID, since=4) as output:
+            events = [event async for event in output]
+
+    assert (output.position, output.dropped) == (5, 1)
+    assert events[:2] == [Output(2, 2, b"e"), Output(1, 3, b"o")]
+    assert isinstance(events[2], Process)
+    assert events[2].has_ended
 
 
 @pytest.mark.parametrize(
-    ("timeout", "timeout_ms"), [(None, None), (60.0, 60_000), (0.0004, 1), (1.2345, 1234)]
+    "frames",
+    [
+        [(Kind.STDOUT, 1, b"x")],
+        [(Kind.CONTENT, 0, b"x")],
+        [(Kind.STDOUT, 0, b"x"), (Kind.STDOUT, 0, b"x")],
+    ],
+    ids=["gap", "another kind", "twice"],
 )
-async def test_timeout_is_told_to_the_agent(
-    tmp_path: Path, timeout: float | None, timeout_ms: int | None
+async def test_output_that_does_not_follow_is_a_failed_sandbox(
+    tmp_path: Path, frames: list[tuple[Kind, int, bytes]]
 ) -> None:
-    request = await asked_for(tmp_path, Command("x", timeout=timeout))
-    assert (request["timeout_ms"], request["grace_ms"]) == (timeout_ms, 5000)
-
-
-async def test_only_the_last_bytes_of_each_stream_are_kept(tmp_path: Path) -> None:
-    parts = [(Kind.STDOUT, b"%06d" % number) for number in range(1000)]
-
-    async with peer(tmp_path, printing((Kind.STDERR, b"short"), *parts)) as agent:
-        completed = await processes.execute(agent, TRUE, defaults=DEFAULTS, limit=8)
-
-    assert (completed.stdout, completed.stderr) == (b"98000999", b"short")
-    assert completed.truncated
-
-
-async def test_cut_output_begins_with_a_whole_character(tmp_path: Path) -> None:
-    text = "aä€😀" * 3
-
-    async with peer(tmp_path, printing((Kind.STDOUT, text.encode()))) as agent:
-        completed = await processes.execute(agent, TRUE, defaults=DEFAULTS, limit=12)
-
-    assert completed.stdout.decode() == "aä€😀"
-
-
-@given(st.lists(st.binary(max_size=30)), st.integers(0, 40))
-def test_tail_is_the_end_of_what_came(parts: list[bytes], limit: int) -> None:
-    tail = _Tail(limit)
-    for part in parts:
-        tail.append(part)
-
-    whole = b"".join(parts)
-    kept = tail.kept()
-
-    assert tail.is_cut == (len(whole) > limit)
-    assert whole.endswith(kept)
-    expected = whole if not tail.is_cut else whole[len(whole) - limit :]
-    cut = len(expected) - len(kept)
-    assert cut <= 3
-    assert all(byte & 0xC0 == 0x80 for byte in expected[:cut])
-    if tail.is_cut and kept and cut < 3:
-        assert kept[0] & 0xC0 != 0x80
-
-
-async def test_stdin_and_output_flow_at_once(tmp_path: Path) -> None:
-    """Neither side reads to the end before it writes: with full buffers both ways that would never end."""
-    size = 4 << 20
-
-    async def echo(talk: Talk) -> None:
+    async def script(talk: Talk) -> None:
         await talk.request()
+        await talk.say(ATTACHED)
+        for kind, offset, data in frames:
+            await talk.data(kind, offset, data)
+
+    async with peer(tmp_path, script) as agent:
+        async with processes_of(agent).stream(ID) as output:
+            with pytest.raises(errors.SandboxFailed):
+                async for _ in output:
+                    pass
+
+
+async def test_position_that_is_no_sum_is_a_failed_sandbox(tmp_path: Path) -> None:
+    async with peer(tmp_path, say({**ATTACHED, "position": 1})) as agent:
+        with pytest.raises(errors.SandboxFailed):
+            async with processes_of(agent).stream(ID):
+                pass
+
+
+async def test_wait_keeps_the_end_of_the_output(tmp_path: Path) -> None:
+    script = following((Kind.STDOUT, b"0123456789"), (Kind.STDERR, b"e"))
+
+    async with peer(tmp_path, ENDED, script, ENDED) as agent:
+        waited = await processes_of(agent, limit=4).wait(ID, 5)
+
+    assert (waited.completed.stdout, waited.completed.stderr) == (b"6789", b"e")
+    assert waited.completed.truncated
+
+
+async def test_output_dropped_before_the_wait_is_said(tmp_path: Path) -> None:
+    begin = {**ATTACHED, "position": 3, "stdout": 3, "dropped": 3}
+
+    async with peer(tmp_path, ENDED, following(begin=begin), ENDED) as agent:
+        waited = await processes_of(agent).wait(ID, None)
+
+    assert waited.completed.truncated
+
+
+async def test_wait_without_an_end_gives_up(tmp_path: Path) -> None:
+    async def silent(talk: Talk) -> None:
+        await talk.request()
+        await talk.say(ATTACHED)
+        await talk.wait_closed()
+
+    async with peer(tmp_path, listed(), silent) as agent:
+        with pytest.raises(errors.StillRunning):
+            await processes_of(agent).wait(ID, 0.01)
+
+
+async def test_every_waiter_hears_that_memory_ran_out(tmp_path: Path) -> None:
+    claims = iter([True])
+    kills = OomKills(lambda: next(claims, False))
+    killed = listed(signal=9, ended_ns=2)
+
+    async def end(talk: Talk) -> None:
+        await talk.request()
+        await talk.say(ATTACHED)
+        await talk.say({**EXIT, "code": None, "signal": 9})
+
+    async with peer(tmp_path, *[killed, end, killed] * 2) as agent:
+        processes = processes_of(agent, oom_kills=kills)
+        results = [await processes.wait(ID, 1), await processes.wait(ID, 1)]
+
+    assert [waited.completed.exit.oom_killed for waited in results] == [True, True]
+
+
+async def test_signal_to_what_has_ended_is_too_late(tmp_path: Path) -> None:
+    async with peer(tmp_path, refusal("not_found"), ENDED) as agent:
+        with pytest.raises(errors.ProcessEnded):
+            await processes_of(agent).signal(ID, 15, tree=True)
+
+
+async def test_killing_what_has_ended_is_harmless(tmp_path: Path) -> None:
+    async with peer(tmp_path, following(), refusal("not_found"), ENDED, ENDED) as agent:
+        assert (await processes_of(agent).kill(ID)).has_ended
+
+
+async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
+    for part in parts:
+        yield part
+
+
+@pytest.mark.parametrize(
+    ("end", "frames"), [(True, [(0, b"ab"), (2, b"c"), (3, b"")]), (False, [(0, b"ab"), (2, b"c")])]
+)
+async def test_input_is_written_in_order_and_ended_if_asked(
+    tmp_path: Path, end: bool, frames: list[tuple[int, bytes]]
+) -> None:
+    heard: list[tuple[int, bytes]] = []
+
+    async def script(talk: Talk) -> None:
+        await talk.request()
+        await talk.say({"event": "ready"})
+        while (frame := await talk.frame()) is not None:
+            heard.append((frame.offset, frame.payload))
+        await talk.say({**DONE, "bytes": 3})
+
+    async with peer(tmp_path, script) as agent:
+        assert await processes_of(agent).write_stdin(ID, chunks(b"ab", b"c"), end=end) == 3
+
+    assert heard == frames
+
+
+async def test_closed_input_is_said(tmp_path: Path) -> None:
+    async with peer(tmp_path, refusal("stdin_closed")) as agent:
+        with pytest.raises(errors.StdinClosed):
+            await processes_of(agent).write_stdin(ID, chunks(b"x"), end=False)
+
+
+async def test_terminal_is_resized_only_where_there_is_one(tmp_path: Path) -> None:
+    size = {"rows": 2, "cols": 3}
+
+    async with peer(tmp_path, listed(pty=size), say(DONE), listed(pty=size), listed()) as agent:
+        resized = await processes_of(agent).resize(ID, TerminalSize(2, 3))
+        with pytest.raises(errors.InvalidRequest):
+            await processes_of(agent).resize(ID, TerminalSize(2, 3))
+
+    assert resized.record.terminal == TerminalSize(2, 3)
+
+
+@pytest.mark.parametrize(
+    ("position", "first", "since"),
+    [(10, 0, 0), (100_000, 0, 100_000 - 65536), (100_000, 90_000, 90_000)],
+)
+async def test_terminal_begins_with_the_last_that_is_kept(
+    tmp_path: Path, position: int, first: int, since: int
+) -> None:
+    heard: list[dict[str, Any]] = []
+
+    async def script(talk: Talk) -> None:
+        heard.append(await talk.request())
+        await talk.say(ATTACHED)
+
+    async with peer(tmp_path, listed(position=position, first=first), script) as agent:
+        session = await processes_of(agent).attach(ID)
+        async with session.output:
+            pass
+
+    assert (heard[0]["since"], heard[0]["follow"]) == (since, True)
+
+
+async def test_unknown_process_is_not_found_in_every_way(tmp_path: Path) -> None:
+    async with peer(tmp_path, *[refusal("not_found")] * 2) as agent:
+        processes = processes_of(agent)
+        with pytest.raises(errors.ProcessNotFound):
+            await processes.get(ID)
+        with pytest.raises(errors.ProcessNotFound):
+            async with processes.stream(ID):
+                pass
+
+
+async def test_agent_of_an_older_generation_is_not_asked(tmp_path: Path) -> None:
+    words = {**DONE, "generation": 1, "version": "1", "pid": 1, "features": []}
+    heard: list[dict[str, Any]] = []
+
+    async def start(talk: Talk) -> None:
+        heard.append(await talk.request())
         await talk.say(STARTED)
-        while (frame := await talk.frame()) is not None and frame.payload:
-            await talk.data(Kind.STDOUT, frame.offset, frame.payload)
         await talk.say(EXIT)
 
-    stdin = bytes(range(256)) * (size // 256)
-    async with peer(tmp_path, echo) as agent, asyncio.timeout(10):
-        completed = await processes.execute(
-            agent, Command(("cat",), stdin=stdin), defaults=DEFAULTS
-        )
+    async with peer(tmp_path, say(words), start) as agent:
+        await agent.hello(1)
+        with pytest.raises(errors.EngineError):
+            await processes_of(agent).list(ProcessFilter())
+        await commands.execute(agent, Command("true"), defaults=DEFAULTS)
 
-    assert completed.stdout == stdin
-
-
-async def test_command_that_ignores_its_stdin_ends_as_it_does(tmp_path: Path) -> None:
-    command = Command(("true",), stdin=b"x" * (8 << 20))
-
-    async with peer(tmp_path, printing()) as agent, asyncio.timeout(5):
-        completed = await processes.execute(agent, command, defaults=DEFAULTS)
-
-    assert completed.exit.code == 0
-
-
-async def test_empty_stdin_is_none_at_all(tmp_path: Path) -> None:
-    assert (await asked_for(tmp_path, Command("x", stdin=b"")))["stdin"] is False
-
-
-async def test_cancelled_command_is_killed(tmp_path: Path) -> None:
-    is_running = asyncio.Event()
-    killed: list[dict[str, Any]] = []
-
-    async def run(talk: Talk) -> None:
-        await talk.request()
-        await talk.say(STARTED)
-        assert await talk.frame() is not None  # input: the client knows that it runs
-        is_running.set()
-        await talk.wait_closed()
-
-    async def kill(talk: Talk) -> None:
-        killed.append(await talk.request())
-
-    async with peer(tmp_path, run, kill) as agent:
-        stuck = Command(("sleep", "9"), stdin=b"x" * (4 << 20))
-        running = asyncio.ensure_future(processes.execute(agent, stuck, defaults=DEFAULTS))
-        await is_running.wait()
-        running.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await running
-
-    assert [(request["process"], request["signal"]) for request in killed] == [(7, 9)]
-
-
-async def test_running_command_gives_output_and_then_its_exit(tmp_path: Path) -> None:
-    async with (
-        peer(tmp_path, printing((Kind.STDOUT, b"a"))) as agent,
-        processes.start(agent, TRUE, defaults=DEFAULTS) as running,
-    ):
-        events = [event async for event in running]
-
-    assert [type(event) for event in events] == [Output, Exit]
-
-
-@pytest.mark.parametrize(
-    ("exit", "was_asked"),
-    [
-        ({"code": None, "signal": 9}, True),
-        ({"code": 137}, True),
-        ({"code": None, "signal": 9, "timed_out": True}, False),
-        ({"code": None, "signal": 15}, False),
-        ({"code": 1}, False),
-        ({"code": 0}, False),
-    ],
-    ids=["SIGKILL", "of a child", "by the timeout", "SIGTERM", "failed", "fine"],
-)
-async def test_only_a_killed_command_may_have_run_out_of_memory(
-    tmp_path: Path, exit: dict[str, Any], was_asked: bool
-) -> None:
-    asked: list[bool] = []
-
-    def claim() -> bool:
-        asked.append(True)
-        return True
-
-    async with peer(tmp_path, printing(exit={**EXIT, **exit})) as agent:
-        completed = await processes.execute(agent, TRUE, defaults=DEFAULTS, claim_oom_kill=claim)
-
-    assert completed.exit.oom_killed == was_asked
-    assert bool(asked) == was_asked
-
-
-async def test_killed_command_without_an_oom_kill_did_not_run_out_of_memory(tmp_path: Path) -> None:
-    killed = {**EXIT, "code": None, "signal": 9}
-
-    async with peer(tmp_path, printing(exit=killed)) as agent:
-        completed = await processes.execute(
-            agent, TRUE, defaults=DEFAULTS, claim_oom_kill=lambda: False
-        )
-
-    assert not completed.exit.oom_killed
-
-
-def refusal(code: str) -> dict[str, Any]:
-    return {"event": "error", "code": code, "errno": 0, "message": "why"}
-
-
-@pytest.mark.parametrize(
-    ("code", "reason", "about"),
-    [
-        ("program_not_found", "not_found", "/bin/mine"),
-        ("program_not_executable", "not_executable", "/bin/mine"),
-        ("bad_directory", "bad_directory", "/there"),
-        ("unknown_user", "unknown_user", "ann"),
-        ("spawn_failed", "spawn_failed", "/bin/mine"),
-    ],
-)
-async def test_command_that_could_not_start_says_why(
-    tmp_path: Path, code: str, reason: str, about: str
-) -> None:
-    command = Command(("/bin/mine", "x"), cwd="/there", user="ann")
-
-    async with peer(tmp_path, say(refusal(code))) as agent:
-        with pytest.raises(errors.CommandNotStarted) as raised:
-            await processes.execute(agent, command, defaults=DEFAULTS)
-
-    assert raised.value.reason == reason
-    assert raised.value.message == f"why: {about}"
-    assert raised.value.sandbox_id == "sb-1"
-
-
-@pytest.mark.parametrize(
-    ("code", "kind"),
-    [
-        ("invalid", errors.InvalidRequest),
-        ("limit", errors.TooLarge),
-        ("io", errors.Internal),
-        ("unsupported", errors.Internal),
-    ],
-)
-async def test_other_refusals_are_translated(
-    tmp_path: Path, code: str, kind: type[errors.EngineError]
-) -> None:
-    async with peer(tmp_path, say(refusal(code))) as agent:
-        with pytest.raises(kind):
-            await processes.execute(agent, TRUE, defaults=DEFAULTS)
-
-
-async def test_command_too_long_for_the_protocol_is_too_large(tmp_path: Path) -> None:
-    async def nothing(talk: Talk) -> None:
-        await talk.wait_closed()
-
-    async with peer(tmp_path, nothing) as agent:
-        with pytest.raises(errors.TooLarge):
-            await processes.execute(agent, Command("x" * (1 << 20)), defaults=DEFAULTS)
-
-
-@pytest.mark.parametrize(
-    "data",
-    [b"", b"\xff" * 16, encode_control({"event": "done"})],
-    ids=["silence", "nonsense", "another answer"],
-)
-async def test_broken_agent_is_a_failed_sandbox(tmp_path: Path, data: bytes) -> None:
-    async with peer(tmp_path, send(data)) as agent:
-        with pytest.raises(errors.SandboxFailed):
-            await processes.execute(agent, TRUE, defaults=DEFAULTS)
-
-
-async def test_missing_agent_is_a_failed_sandbox(tmp_path: Path) -> None:
-    agent = AgentClient(str(tmp_path / "agent.sock"))
-
-    with pytest.raises(errors.SandboxFailed):
-        await processes.execute(agent, TRUE, defaults=DEFAULTS)
+    assert heard[0]["generation"] == 1
+    assert "note" not in heard[0]

@@ -98,3 +98,50 @@ def control(event: str, **members: Any) -> bytes:
 
 def exit_frame(**changes: Any) -> bytes:
     return control("exit", **result(**changes))
+
+
+def process(**changes: Any) -> dict[str, Any]:
+    return {
+        "id": "proc_01",
+        "pid": 42,
+        "command": "sleep 9",
+        "cwd": "/workspace",
+        "user": "root",
+        "tag": None,
+        "status": "running",
+        "exitCode": None,
+        "signal": None,
+        "startedAt": "2026-01-02T03:04:05.678Z",
+        "exitedAt": None,
+        "stdoutBytes": 0,
+        "stderrBytes": 0,
+        "position": 0,
+        "firstPosition": 0,
+        "stdinOpen": False,
+        "pty": None,
+        **changes,
+    }
+
+
+def ended_process(**changes: Any) -> dict[str, Any]:
+    ended = {"status": "exited", "exitCode": 0, "exitedAt": "2026-01-02T03:04:06.000Z"}
+    return process(**{**ended, **changes})
+
+
+def process_result(**changes: Any) -> dict[str, Any]:
+    output = {"stdout": "", "stderr": "", "durationMs": 7, "truncated": False}
+    return ended_process(**{**output, "timedOut": False, "oomKilled": False, **changes})
+
+
+def processes(*found: dict[str, Any], cursor: str | None = None) -> dict[str, Any]:
+    pagination = {"limit": 100, "hasMore": cursor is not None, "nextCursor": cursor}
+    return {"data": list(found), "pagination": pagination}
+
+
+def attached(stdout: int = 0, stderr: int = 0, dropped: int = 0) -> bytes:
+    position = stdout + stderr
+    return control("attached", position=position, stdout=stdout, stderr=stderr, dropped=dropped)
+
+
+def process_exit(**changes: Any) -> bytes:
+    return control("exit", **ended_process(**changes))

@@ -4,14 +4,22 @@
 from ._client import AsyncAtoll
 from ._files import AsyncFiles
 from ._keys import AsyncKeys
+from ._process import AsyncProcess
+from ._processes import AsyncProcesses, AsyncProcessList
 from ._sandbox import AsyncSandbox
 from ._sandboxes import AsyncSandboxes, AsyncSandboxList
+from ._terminals import AsyncTerminal, AsyncTerminals
 
 __all__ = [
     "AsyncAtoll",
     "AsyncFiles",
     "AsyncKeys",
+    "AsyncProcess",
+    "AsyncProcessList",
+    "AsyncProcesses",
     "AsyncSandbox",
     "AsyncSandboxList",
     "AsyncSandboxes",
+    "AsyncTerminal",
+    "AsyncTerminals",
 ]

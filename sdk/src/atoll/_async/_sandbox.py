@@ -15,6 +15,8 @@ from ..errors import CommandFailed, Error, SandboxNotFound
 from ..models import ExecResult, Resources, Runtime, SandboxInfo, SandboxState
 from ._exec import AsyncOutput, run_streamed
 from ._files import AsyncFiles
+from ._processes import AsyncProcesses
+from ._terminals import AsyncTerminals
 from ._transport import AsyncTransport
 
 TERMINATE_SECONDS = 40.0
@@ -32,6 +34,8 @@ class AsyncSandbox:
         self._transport = transport
         self._info = info
         self._files = AsyncFiles(transport, info.id, info.resources.disk_mb)
+        self._processes = AsyncProcesses(transport, info.id)
+        self._terminals = AsyncTerminals(transport, info.id, self._processes)
 
     @property
     def info(self) -> SandboxInfo:
@@ -112,6 +116,16 @@ class AsyncSandbox:
     def files(self) -> AsyncFiles:
         """Its files."""
         return self._files
+
+    @property
+    def processes(self) -> AsyncProcesses:
+        """Its processes, which go on without whoever started them."""
+        return self._processes
+
+    @property
+    def terminals(self) -> AsyncTerminals:
+        """Its terminals, to type at."""
+        return self._terminals
 
     async def exec(
         self,

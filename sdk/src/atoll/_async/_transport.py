@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
+from typing import TYPE_CHECKING
 
 import httpcore2
 
@@ -20,6 +21,9 @@ from .._local import Lease, PrivateServer
 from .._requests import Header, Request
 from .._route import TRANSPORT_ERRORS, Route, translate_error
 from ..errors import Error, InvalidRequest
+
+if TYPE_CHECKING:
+    from ._socket import AsyncSocket
 
 MAX_CONNECTIONS = 1000
 KEEP_ALIVE_SECONDS = 30.0
@@ -90,6 +94,13 @@ class AsyncTransport:
             yield answer
         finally:
             await answer.aclose()
+
+    async def dial(self, request: Request) -> AsyncSocket:
+        """A WebSocket, opened with `request` as its handshake."""
+        from ._socket import open_socket
+
+        _, route = await self._connect()
+        return await open_socket(route, request.target)
 
     async def aclose(self) -> None:
         """Closes connections and gives the private server back. May be repeated."""

@@ -5,14 +5,22 @@
 from ._client import Atoll
 from ._files import Files
 from ._keys import Keys
+from ._process import Process
+from ._processes import Processes, ProcessList
 from ._sandbox import Sandbox
 from ._sandboxes import Sandboxes, SandboxList
+from ._terminals import Terminal, Terminals
 
 __all__ = [
     "Atoll",
     "Files",
     "Keys",
+    "Process",
+    "ProcessList",
+    "Processes",
     "Sandbox",
     "SandboxList",
     "Sandboxes",
+    "Terminal",
+    "Terminals",
 ]

@@ -16,6 +16,8 @@ from ..errors import CommandFailed, Error, SandboxNotFound
 from ..models import ExecResult, Resources, Runtime, SandboxInfo, SandboxState
 from ._exec import Output, run_streamed
 from ._files import Files
+from ._processes import Processes
+from ._terminals import Terminals
 from ._transport import Transport
 
 TERMINATE_SECONDS = 40.0
@@ -33,6 +35,8 @@ class Sandbox:
         self._transport = transport
         self._info = info
         self._files = Files(transport, info.id, info.resources.disk_mb)
+        self._processes = Processes(transport, info.id)
+        self._terminals = Terminals(transport, info.id, self._processes)
 
     @property
     def info(self) -> SandboxInfo:
@@ -113,6 +117,16 @@ class Sandbox:
     def files(self) -> Files:
         """Its files."""
         return self._files
+
+    @property
+    def processes(self) -> Processes:
+        """Its processes, which go on without whoever started them."""
+        return self._processes
+
+    @property
+    def terminals(self) -> Terminals:
+        """Its terminals, to type at."""
+        return self._terminals
 
     def exec(
         self,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING
 
 import httpcore2
 
@@ -21,6 +22,9 @@ from .._local import Lease, PrivateServer
 from .._requests import Header, Request
 from .._route import TRANSPORT_ERRORS, Route, translate_error
 from ..errors import Error, InvalidRequest
+
+if TYPE_CHECKING:
+    from ._socket import Socket
 
 MAX_CONNECTIONS = 1000
 KEEP_ALIVE_SECONDS = 30.0
@@ -89,6 +93,13 @@ class Transport:
             yield answer
         finally:
             answer.close()
+
+    def dial(self, request: Request) -> Socket:
+        """A WebSocket, opened with `request` as its handshake."""
+        from ._socket import open_socket
+
+        _, route = self._connect()
+        return open_socket(route, request.target)
 
     def close(self) -> None:
         """Closes connections and gives the private server back. May be repeated."""

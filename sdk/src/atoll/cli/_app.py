@@ -19,7 +19,11 @@ from ._exits import INTERRUPTED, PIPE_BROKEN, exit_status
 from ._session import Session
 from ._terminal import complain
 
-COMMANDS = ("run", "create", "ls", "exec", "cp", "rm", "images", "keys", "serve", "doctor")
+COMMANDS = (
+    *("run", "create", "ls", "exec", "shell", "cp", "rm"),
+    *("ps", "logs", "attach", "kill"),
+    *("images", "keys", "serve", "doctor"),
+)
 
 
 class LazyGroup(typer.core.TyperGroup):

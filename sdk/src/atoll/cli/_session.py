@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..errors import InvalidConfig
 
 if TYPE_CHECKING:
-    from atoll import Atoll
+    from atoll import AsyncAtoll, Atoll
 
 MAX_KEY_FILE_BYTES = 4096
 NO_SERVER = (
@@ -33,6 +33,16 @@ class Session:
         key = None if self.api_key_file is None else read_key_file(self.api_key_file)
         client = Atoll(self.url, key)
         if client.api_url is None and not private_will_do:
+            raise InvalidConfig(NO_SERVER)
+        return client
+
+    def connect_async(self) -> AsyncAtoll:
+        """The same for what has several things going on at once."""
+        from atoll import AsyncAtoll
+
+        key = None if self.api_key_file is None else read_key_file(self.api_key_file)
+        client = AsyncAtoll(self.url, key)
+        if client.api_url is None:
             raise InvalidConfig(NO_SERVER)
         return client
 

@@ -8,6 +8,7 @@ import json
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import Any
 
 SPINNER_AFTER_SECONDS = 0.4
@@ -40,6 +41,18 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for line in lines:
         padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
         show("  ".join(padded).rstrip())
+
+
+def render_age(since: str, now: datetime) -> str:
+    """How long an instant is past, in its largest unit."""
+    try:
+        seconds = int((now - datetime.fromisoformat(since)).total_seconds())
+    except (ValueError, TypeError):
+        return "?"
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= size:
+            return f"{seconds // size}{unit}"
+    return f"{max(0, seconds)}s"
 
 
 def printable(text: str) -> str:

@@ -11,7 +11,7 @@ import typer
 from .. import _wire
 from ..models import SandboxState
 from ._session import Session
-from ._terminal import show, show_json, show_table
+from ._terminal import render_age, show, show_json, show_table
 from ._values import parse_pairs
 
 if TYPE_CHECKING:
@@ -79,17 +79,6 @@ def _row(sandbox: Sandbox) -> tuple[str, ...]:
         sandbox.runtime.value,
         str(sandbox.resources.cpu),
         f"{sandbox.resources.memory_mb}M",
-        _age(sandbox.created_at, datetime.now(UTC)),
+        render_age(sandbox.created_at, datetime.now(UTC)),
         labels,
     )
-
-
-def _age(created_at: str, now: datetime) -> str:
-    try:
-        seconds = int((now - datetime.fromisoformat(created_at)).total_seconds())
-    except (ValueError, TypeError):
-        return "?"
-    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds >= size:
-            return f"{seconds // size}{unit}"
-    return f"{max(0, seconds)}s"

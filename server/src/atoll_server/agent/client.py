@@ -7,66 +7,109 @@ consumer but one buffer, so that a slow consumer slows the process or the file i
 
 from __future__ import annotations
 
-import asyncio
-import signal as signals
-from collections.abc import AsyncIterable, AsyncIterator, Iterator
+from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import asynccontextmanager
-from types import TracebackType
 from typing import Final, Self, TypeVar
 
-from atoll_server.agent.connection import Connection, send_alone
+from atoll_server.agent.connection import Connection
 from atoll_server.agent.errors import AgentError, AgentProtocolError
-from atoll_server.agent.frames import MAX_DATA_BYTES, Kind
+from atoll_server.agent.frames import Kind
 from atoll_server.agent.messages import (
     DONE,
     FILE,
     GENERATION,
     HELLO,
     LISTING,
+    PROCESSES,
+    PROCESSES_GENERATION,
     READY,
     SIGNALLED,
-    STARTED,
     STAT,
+    TAKEN,
     UNPACKED,
     WRITTEN,
     Answer,
+    Done,
     Fields,
     Hello,
     ListedReply,
     StartRequest,
     read_entry,
-    read_exit,
+    read_process,
     wire_text,
 )
-from atoll_server.engine.model import Entry, Exit, Listing, Output, Written
+from atoll_server.agent.process import AgentProcess, AttachedProcess, control, pieces, reply
+from atoll_server.engine.model import Entry, Listing, ProcessRecord, TerminalSize, Written
 
-START_TIMEOUT: Final = 10.0
-EXIT_MARGIN: Final = 10.0
 REPLY_TIMEOUT: Final = 30.0
 TREE_TIMEOUT: Final = 600.0
 MAX_LISTING_BYTES: Final = 64 << 20
-
-_KILL_TREE: Final = {"op": "signal", "signal": int(signals.SIGKILL), "tree": True}
-_STREAMS: Final = {int(Kind.STDOUT): 1, int(Kind.STDERR): 2}
+MAX_PROCESSES: Final = 100_000
 
 T = TypeVar("T")
 
 
 class AgentClient:
-    """Holds nothing but the socket's path: any number of operations may run at once."""
+    """Holds nothing but the socket's path and what the agent speaks: any number of operations may run at once."""
 
     def __init__(self, socket_path: str) -> None:
         self.path = socket_path
+        self.generation = GENERATION
 
     async def hello(self, timeout: float) -> Hello:
-        """Meets the agent, waiting until it listens."""
+        """Meets the agent, waiting until it listens, and speaks as it does from then on."""
         with await Connection.open(self.path, wait=timeout) as connection:
             await connection.send_control({"op": "hello", "generation": GENERATION})
-            return await _reply(connection, HELLO, timeout)
+            hello = await reply(connection, HELLO, timeout)
+        self.generation = min(GENERATION, hello.generation)
+        return hello
 
     def start(self, request: StartRequest, *, kill_on_leave: bool = True) -> AgentProcess:
         """A process, running inside `async with`. Left before its exit, its whole tree is killed."""
         return AgentProcess(self, request, kill_on_leave)
+
+    def attach(
+        self, process: int, *, since: int | None = None, follow: bool = True
+    ) -> AttachedProcess:
+        """What a process writes from position `since` on, inside `async with`; None is from now on."""
+        fields = {"process": process, "since": since, "follow": follow}
+        return AttachedProcess(self, self._newer("attach", fields))
+
+    async def processes(self, process: int | None = None) -> list[ProcessRecord]:
+        """Those that run and those that have ended and are kept, oldest first; or the one that is named."""
+        wanted = {} if process is None else {"process": process}
+        found: list[ProcessRecord] = []
+        budget = MAX_LISTING_BYTES
+        with await self._begin("processes", self._newer("processes", wanted)) as connection:
+            while True:
+                payload = await control(connection, REPLY_TIMEOUT)
+                answered = PROCESSES.read(payload)
+                if isinstance(answered, Done):
+                    return found
+                found.extend(map(read_process, answered.processes))
+                budget -= len(payload)
+                if len(found) > MAX_PROCESSES or budget < 0:
+                    raise AgentProtocolError("agent lists more processes than there can be")
+
+    @asynccontextmanager
+    async def stdin(self, process: int) -> AsyncIterator[ProcessInput]:
+        """A way into a process's input, for as long as the block lasts."""
+        fields = self._newer("stdin", {"process": process})
+        with await self._begin("stdin", fields) as connection:
+            await reply(connection, READY, REPLY_TIMEOUT)
+            yield ProcessInput(connection)
+
+    async def resize(self, process: int, size: TerminalSize) -> None:
+        fields = {"process": process, "rows": size.rows, "cols": size.cols}
+        await self._ask("resize", self._newer("resize", fields), DONE)
+
+    async def forget(self, process: int) -> None:
+        """Drops the record and the output of a process that has ended."""
+        await self._ask("forget", self._newer("forget", {"process": process}), DONE)
+
+    async def configure(self, *, keep_ended: int, keep_ended_ms: int) -> None:
+        fields = {"keep_ended": keep_ended, "keep_ended_ms": keep_ended_ms}
+        await self._ask("configure", self._newer("configure", fields), DONE)
 
     async def signal(self, process: int, signal: int, *, tree: bool) -> int:
         """Signals a process started earlier, or its whole tree. Answers how many were reached."""
@@ -79,8 +122,8 @@ class AgentClient:
 
     async def stat(self, path: bytes, *, follow: bool = True) -> Entry:
         fields = {"path": wire_text(path), "follow": follow}
-        reply = await self._ask("stat", fields, STAT)
-        return read_entry(reply.entry)
+        answered = await self._ask("stat", fields, STAT)
+        return read_entry(answered.entry)
 
     async def list(self, path: bytes, *, depth: int, limit: int) -> Listing:
         entries: list[Entry] = []
@@ -88,11 +131,11 @@ class AgentClient:
         fields = {"path": wire_text(path), "depth": depth, "limit": limit}
         with await self._begin("list", fields) as connection:
             while True:
-                payload = await _control(connection, TREE_TIMEOUT)
-                reply = LISTING.read(payload)
-                if isinstance(reply, ListedReply):
-                    return Listing(tuple(entries), reply.truncated)
-                entries.extend(map(read_entry, reply.entries))
+                payload = await control(connection, TREE_TIMEOUT)
+                answered = LISTING.read(payload)
+                if isinstance(answered, ListedReply):
+                    return Listing(tuple(entries), answered.truncated)
+                entries.extend(map(read_entry, answered.entries))
                 budget -= len(payload)
                 if len(entries) > limit or budget < 0:
                     raise AgentProtocolError("agent lists more than it was asked for")
@@ -103,8 +146,8 @@ class AgentClient:
     ) -> AsyncIterator[tuple[Entry, Content]]:
         fields = {"path": wire_text(path), "offset": offset, "length": length}
         with await self._begin("read", fields) as connection:
-            reply = await _reply(connection, FILE, REPLY_TIMEOUT)
-            yield read_entry(reply.entry), Content(connection)
+            answered = await reply(connection, FILE, REPLY_TIMEOUT)
+            yield read_entry(answered.entry), Content(connection)
 
     async def write(
         self,
@@ -125,10 +168,10 @@ class AgentClient:
             "size": size,
         }
         with await self._begin("write", fields) as connection:
-            await _reply(connection, READY, REPLY_TIMEOUT)
+            await reply(connection, READY, REPLY_TIMEOUT)
             await _send_content(connection, chunks)
-            reply = await _reply(connection, WRITTEN, TREE_TIMEOUT)
-        return Written(path, reply.size, reply.created)
+            answered = await reply(connection, WRITTEN, TREE_TIMEOUT)
+        return Written(path, answered.size, answered.created)
 
     async def mkdir(self, path: bytes, *, parents: bool, mode: int | None = None) -> None:
         fields = {"path": wire_text(path), "parents": parents, "mode": mode, "user": None}
@@ -172,14 +215,21 @@ class AgentClient:
         """Places a tar's members beneath a directory. Answers how many there were."""
         fields = {"path": wire_text(path), "user": None}
         with await self._begin("unpack", fields) as connection:
-            await _reply(connection, READY, REPLY_TIMEOUT)
+            await reply(connection, READY, REPLY_TIMEOUT)
             await _send_content(connection, chunks)
-            return (await _reply(connection, UNPACKED, TREE_TIMEOUT)).entries
+            return (await reply(connection, UNPACKED, TREE_TIMEOUT)).entries
+
+    def _newer(self, op: str, fields: Fields) -> Fields:
+        """The fields of an operation that agents before generation 2 do not know, for one that does."""
+        if self.generation < PROCESSES_GENERATION:
+            message = "the sandbox is older than this operation; create a new one"
+            raise AgentError("unsupported", 0, message)
+        return {"op": op, "generation": self.generation, **fields}
 
     async def _begin(self, op: str, fields: Fields) -> Connection:
         connection = await Connection.open(self.path)
         try:
-            await connection.send_control({"op": op, "generation": GENERATION, **fields})
+            await connection.send_control({"op": op, "generation": self.generation, **fields})
         except BaseException:
             connection.close()
             raise
@@ -193,103 +243,38 @@ class AgentClient:
         timeout: float = REPLY_TIMEOUT,
     ) -> T:
         with await self._begin(op, fields) as connection:
-            return await _reply(connection, answer, timeout)
+            return await reply(connection, answer, timeout)
 
 
-class AgentProcess:
-    """A process of the sandbox: `async with` starts it, `async for` gives its output as it comes and its exit last."""
+class ProcessInput:
+    """Bytes on their way to a process, at its own pace. Made by `AgentClient.stdin`."""
 
-    process: int
-    pid: int
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._offset = 0
 
-    def __init__(self, agent: AgentClient, request: StartRequest, kill_on_leave: bool) -> None:
-        self._agent = agent
-        self._request = request
-        self._must_kill = kill_on_leave
-        self._has_exited = False
-        self._stdin_offset = 0
-        self._offsets = {1: 0, 2: 0}
-
-    async def __aenter__(self) -> Self:
-        self._connection = await Connection.open(self._agent.path)
-        try:
-            await self._connection.send_control(self._request.fields())
-            started = await _reply(self._connection, STARTED, START_TIMEOUT)
-        except AgentError:
-            self._connection.close()
-            raise
-        except BaseException:
-            # It may run already, or soon, unknown to us.
-            self._connection.leave(_KILL_TREE)
-            raise
-        self.process, self.pid = started.process, started.pid
-        self._deadline = self._exit_deadline()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._must_kill and not self._has_exited and not self._has_killed_tree():
-            return self._connection.leave(_KILL_TREE)
-        self._connection.close()
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Output | Exit:
-        if self._has_exited:
-            raise StopAsyncIteration
-        kind, offset, payload = await self._connection.receive(self._patience())
-        if stream := _STREAMS.get(kind):
-            if offset != self._offsets[stream]:
-                raise AgentProtocolError(f"output at {offset} instead of {self._offsets[stream]}")
-            self._offsets[stream] += len(payload)
-            return Output(stream, offset, payload)
-        if kind != Kind.CONTROL:
-            raise AgentProtocolError(f"frame of kind {kind} from a process")
-        exit = read_exit(payload)
-        self._has_exited = True
-        return exit
-
-    async def write_stdin(self, data: bytes) -> bool:
-        """Feeds the process at its own pace. False once nobody takes it, which is no error."""
-        for piece in _pieces(data):
-            if not await self._send_stdin(piece):
+    async def write(self, data: bytes) -> bool:
+        """False once nobody takes it: `finish` says why."""
+        for piece in pieces(data):
+            # A process may leave its input alone for as long as it likes.
+            if not await self._send(piece):
                 return False
+            self._offset += len(piece)
         return True
 
-    async def close_stdin(self) -> None:
-        await self._send_stdin(b"")
+    async def finish(self, *, end: bool) -> int:
+        """Waits until all of it has been taken and answers how much that was. `end`: there will never be more."""
+        if end:
+            await self._send(b"")
+        self._connection.end_sending()
+        return TAKEN.read(await control(self._connection, None)).bytes
 
-    async def signal(self, signal: int, *, tree: bool = True) -> int:
-        return await self._agent.signal(self.process, signal, tree=tree)
+    async def end_of_file(self) -> bool:
+        """The end of the process's input; at a terminal what ^D is. False as of `write`."""
+        return await self._send(b"")
 
-    async def _send_stdin(self, piece: memoryview | bytes) -> bool:
-        # A process may leave its input alone for as long as it likes.
-        offset = self._stdin_offset
-        self._stdin_offset += len(piece)
-        return await self._connection.send_data(Kind.STDIN, offset, piece, timeout=None)
-
-    def _exit_deadline(self) -> float | None:
-        if self._request.timeout is None:
-            return None
-        limit = self._request.timeout + self._request.grace + EXIT_MARGIN
-        return asyncio.get_running_loop().time() + limit
-
-    def _patience(self) -> float | None:
-        # A slow consumer may get here late; what the agent has to say is then still on its way.
-        if self._deadline is None:
-            return None
-        return max(EXIT_MARGIN, self._deadline - asyncio.get_running_loop().time())
-
-    def _has_killed_tree(self) -> bool:
-        # On a connection of its own, because ours may be full of input that the process does not take. It must not
-        # wait: leaving is often a cancellation, and what cancelled us may do so again.
-        request = {**_KILL_TREE, "generation": GENERATION, "process": self.process}
-        return send_alone(self._agent.path, request)
+    async def _send(self, piece: memoryview | bytes) -> bool:
+        return await self._connection.send_data(Kind.STDIN, self._offset, piece, timeout=None)
 
 
 class Content:
@@ -316,7 +301,7 @@ class Content:
             chunk = await self._receive()
         if not chunk:
             self._has_ended = True
-            await _reply(self._connection, DONE, REPLY_TIMEOUT)
+            await reply(self._connection, DONE, REPLY_TIMEOUT)
             raise StopAsyncIteration
         return chunk
 
@@ -331,30 +316,13 @@ class Content:
         return payload
 
 
-async def _reply(connection: Connection, answer: Answer[T], timeout: float) -> T:
-    return answer.read(await _control(connection, timeout))
-
-
-async def _control(connection: Connection, timeout: float) -> bytes:
-    kind, _, payload = await connection.receive(timeout)
-    if kind != Kind.CONTROL:
-        raise AgentProtocolError(f"frame of kind {kind} instead of an answer")
-    return payload
-
-
 async def _send_content(connection: Connection, chunks: AsyncIterable[bytes]) -> None:
     """Sends all chunks and the end. Stops where the agent has hung up: it has said why."""
     connection.expect_bulk()
     offset = 0
     async for chunk in chunks:
-        for piece in _pieces(chunk):
+        for piece in pieces(chunk):
             if not await connection.send_data(Kind.CONTENT, offset, piece):
                 return
             offset += len(piece)
     await connection.send_data(Kind.CONTENT, offset, b"")
-
-
-def _pieces(data: bytes) -> Iterator[memoryview]:
-    view = memoryview(data)
-    for start in range(0, len(view), MAX_DATA_BYTES):
-        yield view[start : start + MAX_DATA_BYTES]

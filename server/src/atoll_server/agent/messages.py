@@ -16,10 +16,13 @@ from msgspec.msgpack import Decoder
 
 from atoll_server.agent.errors import AgentError, AgentProtocolError
 from atoll_server.agent.frames import check_control
-from atoll_server.engine.model import Entry, Exit, FileKind
+from atoll_server.engine.model import Entry, Exit, FileKind, ProcessRecord, TerminalSize
 
-GENERATION: Final = 1
+GENERATION: Final = 2
+PROCESSES_GENERATION: Final = 2
+"""The first that keeps processes beyond the connection that started them."""
 MAX_MESSAGE_CHARACTERS: Final = 300
+MAX_NOTE_BYTES: Final = 16 << 10
 
 Fields = Mapping[str, Any]
 T = TypeVar("T")
@@ -27,7 +30,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class StartRequest:
-    """What to run: `program` is text for a shell or an argument vector. Durations are seconds."""
+    """What to run: `program` is text for a shell or an argument vector. Durations are seconds.
+
+    What stands below `grace` is known to agents of generation 2, and not sent to older ones.
+    """
 
     program: str | Sequence[str]
     cwd: str
@@ -37,21 +43,44 @@ class StartRequest:
     stdin: bool = False
     timeout: float | None = None
     grace: float = 5.0
+    tag: str | None = None
+    note: bytes | None = None
+    keep_stdin: bool = False
+    terminal: TerminalSize | None = None
+    idle_timeout: float | None = None
+    journal_bytes: int | None = None
+    detach: bool = False
 
-    def fields(self) -> Fields:
+    def fields(self, generation: int = GENERATION) -> Fields:
         is_text = isinstance(self.program, str)
+        newer = self._newer_fields() if generation >= PROCESSES_GENERATION else {}
         return {
             "op": "start",
-            "generation": GENERATION,
+            "generation": generation,
             "shell" if is_text else "argv": _program(self.program),
             "cwd": wire_text(self.cwd),
             "make_cwd": self.make_cwd,
             "env": {name: wire_text(value) for name, value in self.env.items()},
             "user": None if self.user is None else wire_text(self.user),
             "stdin": self.stdin,
-            "timeout_ms": None if self.timeout is None else max(1, round(self.timeout * 1000)),
+            "timeout_ms": None if self.timeout is None else _milliseconds(self.timeout),
             "grace_ms": round(self.grace * 1000),
+            **newer,
         }
+
+    def _newer_fields(self) -> Fields:
+        """Only what is asked for: most commands want nothing but a note."""
+        terminal = self.terminal
+        fields: Fields = {
+            "tag": None if self.tag is None else wire_text(self.tag),
+            "note": self.note,
+            "keep_stdin": self.keep_stdin or None,
+            "pty": None if terminal is None else {"rows": terminal.rows, "cols": terminal.cols},
+            "idle_ms": None if self.idle_timeout is None else _milliseconds(self.idle_timeout),
+            "journal_bytes": self.journal_bytes,
+            "detach": self.detach or None,
+        }
+        return {name: value for name, value in fields.items() if value is not None}
 
 
 def wire_text(text: str | bytes) -> str | bytes:
@@ -69,6 +98,10 @@ def wire_text(text: str | bytes) -> str | bytes:
         raise AgentError("invalid", 0, "a text has surrogates that stand for no byte") from None
 
 
+def _milliseconds(seconds: float) -> int:
+    return max(1, round(seconds * 1000))
+
+
 def _program(program: str | Sequence[str]) -> str | bytes | list[str | bytes]:
     if isinstance(program, str):
         return wire_text(program)
@@ -77,6 +110,8 @@ def _program(program: str | Sequence[str]) -> str | bytes | list[str | bytes]:
 
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Id = Annotated[int, Meta(ge=0, le=2**32 - 1)]
+Instant = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+Side = Annotated[int, Meta(ge=1, le=65535)]
 ErrorCode = Literal[
     "invalid",
     "unsupported",
@@ -100,6 +135,8 @@ ErrorCode = Literal[
     "program_not_found",
     "program_not_executable",
     "spawn_failed",
+    "stdin_closed",
+    "slow",
     "io",
 ]
 
@@ -135,6 +172,56 @@ class ExitReply(Struct, tag_field="event", tag="exit"):
     stderr_bytes: Count
 
 
+class Attached(Struct, tag_field="event", tag="attached", frozen=True):
+    """Where the output begins that follows. `dropped` bytes after what was asked for are gone."""
+
+    process: Count
+    pid: Annotated[int, Meta(ge=1, le=2**31)]
+    position: Count
+    stdout: Count
+    stderr: Count
+    dropped: Count
+
+
+class UpToDate(Struct, tag_field="event", tag="done", frozen=True):
+    """All output that there was has been sent."""
+
+    position: Count
+
+
+class TerminalReply(Struct):
+    rows: Side
+    cols: Side
+
+
+class ProcessReply(Struct):
+    """`note` is bin, or str where it happens to be UTF-8."""
+
+    process: Count
+    pid: Annotated[int, Meta(ge=1, le=2**31)]
+    tag: Annotated[str, Meta(max_length=MAX_NOTE_BYTES)] | None
+    note: Raw
+    started_ns: Instant
+    ended_ns: Instant | None
+    code: Annotated[int, Meta(ge=0, le=255)] | None
+    signal: Annotated[int, Meta(ge=1, le=64)] | None
+    timed_out: bool
+    first: Count
+    position: Count
+    stdout_bytes: Count
+    stderr_bytes: Count
+    stdin: bool
+    pty: TerminalReply | None
+
+
+class ProcessesReply(Struct, tag_field="event", tag="processes"):
+    processes: list[ProcessReply]
+
+
+class Taken(Struct, tag_field="event", tag="done"):
+    bytes: Count
+
+
 class Signalled(Struct, tag_field="event", tag="done"):
     signalled: Count
 
@@ -151,7 +238,7 @@ class EntryReply(Struct):
     gid: Id
     user: Raw
     group: Raw
-    modified_ns: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+    modified_ns: Instant
     target: Raw
 
 
@@ -217,7 +304,11 @@ class Answer(Generic[T]):
 
 HELLO: Final = Answer(Hello)
 STARTED: Final = Answer(Started)
+ATTACHED: Final = Answer(Attached)
 EXIT: Final = Answer(ExitReply)
+END: Final = Answer[ExitReply | UpToDate](ExitReply, UpToDate)
+PROCESSES: Final = Answer[ProcessesReply | Done](ProcessesReply, Done)
+TAKEN: Final = Answer(Taken)
 SIGNALLED: Final = Answer(Signalled)
 STAT: Final = Answer(StatReply)
 LISTING: Final = Answer[EntriesReply | ListedReply](EntriesReply, ListedReply)
@@ -229,7 +320,16 @@ UNPACKED: Final = Answer(UnpackedReply)
 
 
 def read_exit(payload: bytes) -> Exit:
-    reply = EXIT.read(payload)
+    return _exit(EXIT.read(payload))
+
+
+def read_end(payload: bytes) -> Exit | None:
+    """The last word to one who is attached: an exit, or that this is all for now."""
+    reply = END.read(payload)
+    return _exit(reply) if isinstance(reply, ExitReply) else None
+
+
+def _exit(reply: ExitReply) -> Exit:
     if (reply.code is None) == (reply.signal is None):
         raise AgentProtocolError("an exit has either a code or a signal")
     return Exit(
@@ -240,6 +340,31 @@ def read_exit(payload: bytes) -> Exit:
         duration=reply.duration_us / 1e6,
         stdout_bytes=reply.stdout_bytes,
         stderr_bytes=reply.stderr_bytes,
+    )
+
+
+def read_process(reply: ProcessReply) -> ProcessRecord:
+    has_ended = reply.code is not None or reply.signal is not None
+    if reply.code is not None and reply.signal is not None:
+        raise AgentProtocolError("a process ends with either a code or a signal")
+    if has_ended != (reply.ended_ns is not None):
+        raise AgentProtocolError("a process that ended has a time when, any other has none")
+    return ProcessRecord(
+        number=reply.process,
+        pid=reply.pid,
+        tag=reply.tag,
+        note=_text_or_none(reply.note),
+        started_ns=reply.started_ns,
+        ended_ns=reply.ended_ns,
+        code=reply.code,
+        signal=reply.signal,
+        timed_out=reply.timed_out,
+        first_position=reply.first,
+        position=reply.position,
+        stdout_bytes=reply.stdout_bytes,
+        stderr_bytes=reply.stderr_bytes,
+        is_stdin_open=reply.stdin,
+        terminal=None if reply.pty is None else TerminalSize(reply.pty.rows, reply.pty.cols),
     )
 
 

@@ -56,12 +56,15 @@ async def _no_such_route(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 class Answers:
-    """Gives every request an id and every failure an answer. The outermost layer; only HTTP passes."""
+    """Gives every request an id and every failure an answer. The outermost layer; HTTP and WebSockets pass."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await self._call_socket(scope, receive, send)
+            return
         if scope["type"] != "http":
             return
         request_id = scope["atoll.request_id"] = _request_id(scope)
@@ -98,6 +101,36 @@ class Answers:
             if started:
                 return  # the server closes the connection, so that nobody takes half an answer for a whole one
             await _refuse(error, request_id, send_identified, close=unread)
+
+    async def _call_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A WebSocket has an HTTP answer until it is accepted. What fails later is said by whoever speaks on it."""
+        request_id = scope["atoll.request_id"] = _request_id(scope)
+        header = (b"x-request-id", request_id.encode("ascii"))
+        accepted = False
+
+        async def send_identified(message: Message) -> None:
+            nonlocal accepted
+            if message["type"] == "websocket.accept":
+                accepted = True
+                message["headers"] = [*message.get("headers", ()), header]
+            try:
+                await send(message)
+            except OSError:  # as ASGI has it
+                raise ClientGone from None
+
+        async def send_answer(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"].append(header)
+            await send({**message, "type": f"websocket.{message['type']}"})
+
+        try:
+            await self._app(scope, receive, send_identified)
+        except ClientGone:
+            logger.debug("client gone", extra={"request_id": request_id})
+        except Exception as error:  # the request's top
+            _log(error, {**scope, "method": "GET"}, request_id)
+            if not accepted:
+                await _refuse(error, request_id, send_answer, close=True)
 
 
 async def _refuse(error: Exception, request_id: str, send: Send, *, close: bool) -> None:

@@ -22,6 +22,37 @@ LINGER_BYTES = 512 * 1024 * 1024
 LINGER_SECONDS = 10.0
 # What the transport holds before a sender waits: enough that a fast reader never does.
 WRITE_BUFFER_BYTES = 1024 * 1024
+# How long a client may take nothing of an answer that waits for it.
+STALL_SECONDS = 60.0
+
+
+class StallWatch:
+    """Lets go of a peer that takes nothing for `STALL_SECONDS` of what waits for it, however slow it may be else."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._timer: asyncio.TimerHandle | None = None
+        self._left = 0
+
+    def begin(self) -> None:
+        """Its buffer is full."""
+        self.end()
+        self._left = self._transport.get_write_buffer_size()
+        self._timer = self._loop.call_later(STALL_SECONDS, self._look)
+
+    def end(self) -> None:
+        """There is room again, or nobody to watch."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._transport.get_write_buffer_size() >= self._left:
+            self._transport.abort()
+            return
+        self.begin()
 
 
 class BoundedConnection(HttpToolsProtocol):
@@ -40,10 +71,20 @@ class BoundedConnection(HttpToolsProtocol):
         transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
         corked = _Corked(transport, self.loop, self._linger)
         super().connection_made(cast(asyncio.Transport, corked))
+        self._stall = StallWatch(transport, self.loop)
         self._await_head()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stall.begin()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stall.end()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_waiting()
+        self._stall.end()
         self._receiving = False
         super().connection_lost(exc)
 

@@ -35,6 +35,10 @@ _PATH_PARAMETERS: dict[str, Schema] = {
         "description": "a sandbox's id, as `createSandbox` gave it",
         "schema": {"type": "string", "pattern": "^sb_[a-z0-9]{10}$"},
     },
+    "process_id": {
+        "description": "a process's id, as `startProcess` gave it",
+        "schema": {"type": "string", "pattern": "^proc_[0-9]{1,19}$"},
+    },
     "key_id": {
         "description": "a key's id, as `createKey` gave it",
         "schema": {"type": "string", "pattern": "^key_[0-9a-f]{12}$"},
@@ -202,7 +206,9 @@ def _responses(operation: Operation, components: Components) -> Schema:
         }
     }
     success: Schema = {"description": "done", "headers": headers}
-    if operation.status != 204:
+    if operation.socket is not None:
+        success["description"] = "a WebSocket; what is said on it stands in `protocol/http`"
+    elif operation.status != 204:
         success["content"] = {
             media_type: {"schema": _answer_schema(operation, media_type, components)}
             for media_type in operation.answer_types

@@ -140,6 +140,9 @@ def _output_struct(record: Any) -> type[msgspec.Struct]:
 def _output_type(hint: Any) -> Any:
     if dataclasses.is_dataclass(hint):
         return _output_struct(hint)
+    if isinstance(hint, types.UnionType):
+        members = map(_output_type, typing.get_args(hint))
+        return functools.reduce(lambda left, right: left | right, members)
     if typing.get_origin(hint) is list:
         return list[_output_type(typing.get_args(hint)[0])]  # type: ignore[misc] # made at run time
     return hint
@@ -177,9 +180,10 @@ class _Reader(Generic[Record]):
         self._fields = declared_fields(record)
         self._decoder = msgspec.json.Decoder(_input_struct(record))
         self._nested = {
-            entry.name: _cached_reader(entry.hint)
+            entry.name: _cached_reader(kind)
             for entry in self._fields
-            if dataclasses.is_dataclass(entry.hint)
+            for kind in entry.kinds
+            if dataclasses.is_dataclass(kind)
         }
         self._checks = {entry.name: tuple(_checks(entry)) for entry in self._fields}
         self._enums = {
@@ -236,7 +240,7 @@ class _Reader(Generic[Record]):
             if value is msgspec.UNSET:
                 continue
             names += 1
-            if name in self._nested:
+            if name in self._nested and value is not None:
                 value, inner = self._nested[name]._build(value, f"{prefix}{nested}.")
                 names += inner
             elif type(value) is dict:
@@ -358,7 +362,7 @@ def _check_range(least: int | None, most: int | None) -> Check:
 
 def _check_length(least: int, most: int) -> Check:
     def check(value: Any) -> str | None:
-        if least <= len(value) <= most:
+        if type(value) is int or least <= len(value) <= most:  # an int is the other half of a union
             return None
         return (
             "must not be empty"

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Itera
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
 from atoll.models import MAX_COMMAND_TIMEOUT_MS, MAX_LIFETIME_MS
@@ -62,6 +62,7 @@ class Reply:
 
 Answer = Callable[[Scope, Receive, Send], Awaitable[None]]
 Handler = Callable[["Call"], Coroutine[Any, Any, Answer]]
+SocketHandler = Callable[["Call", Send], Coroutine[Any, Any, None]]
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,8 @@ class Operation:
     query: type[Any] | None = None
     status: int = 200
     answer_types: tuple[str, ...] = (JSON_TYPE,)
+    socket: SocketHandler | None = None
+    """What speaks with a client that asks for a WebSocket here."""
 
 
 class Call:
@@ -297,10 +300,7 @@ class Resource:
         if operation is None:
             await self._refuse(scope)(scope, receive, send)
             return
-        if operation.scope is not None and operation.scope not in scope["atoll.key"].scopes:
-            raise Forbidden(f"this key lacks the scope {operation.scope.value}")
-        if operation.query is None and scope["query_string"]:
-            raise InvalidRequest("this operation takes no query parameters")
+        _check(operation, scope)
         answer = await operation.handler(Call(scope, receive, operation, self._api))
         await answer(scope, receive, send)
 
@@ -311,13 +311,35 @@ class Resource:
         return Reply(status=204, headers=allow)
 
 
-def make_routes(operations: Sequence[Operation], api: Api) -> list[Route]:
+class SocketResource:
+    """An operation's WebSocket, as an ASGI application."""
+
+    def __init__(self, operation: Operation, api: Api) -> None:
+        self._operation = operation
+        self._api = api
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        assert self._operation.socket is not None
+        _check(self._operation, scope)
+        await self._operation.socket(Call(scope, receive, self._operation, self._api), send)
+
+
+def make_routes(operations: Sequence[Operation], api: Api) -> list[BaseRoute]:
     """A route for each path, in the order of the operations: those asked for most come first."""
     paths = dict.fromkeys(operation.path for operation in operations)
-    return [
+    routes: list[BaseRoute] = [
         Route(path, Resource([op for op in operations if op.path == path], api), name=path)
         for path in paths
     ]
+    sockets = [operation for operation in operations if operation.socket is not None]
+    return [*routes, *(WebSocketRoute(op.path, SocketResource(op, api)) for op in sockets)]
+
+
+def _check(operation: Operation, scope: Scope) -> None:
+    if operation.scope is not None and operation.scope not in scope["atoll.key"].scopes:
+        raise Forbidden(f"this key lacks the scope {operation.scope.value}")
+    if operation.query is None and scope["query_string"]:
+        raise InvalidRequest("this operation takes no query parameters")
 
 
 async def send_reply(

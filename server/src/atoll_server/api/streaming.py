@@ -1,46 +1,42 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one module that turns a running command into an answer that grows: NDJSON, server-sent events, or frames.
+"""The one module that turns what the engine gives piece by piece into an answer that grows.
 
-Three tasks: one reads the command into a bounded mailbox, one sends what lies there, one waits for the client to go
-away. A client that is slow fills the mailbox, which stops the reading, which stops the command. Leaving the command
-before its end kills its tree.
+Three tasks: one reads the events of a process into a bounded mailbox, one sends what lies there, one waits for the
+client to go away. A client that is slow fills the mailbox, which stops the reading, which stops the process. How the
+events are written stands in `forms` and `process_forms`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import struct
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
-import msgspec
 from starlette.types import Receive, Scope, Send
 
 from atoll_server.api.errors import ClientGone, error_members
-from atoll_server.api.lines import Line, LineSplitter
 from atoll_server.api.routing import Answer, unless_gone, wait_gone
 from atoll_server.engine.errors import SandboxFailed, TooLarge
-from atoll_server.engine.model import Entry, Exit, Output
+from atoll_server.engine.model import Entry, Exit, Output, Process
 
 HEARTBEAT_SECONDS = 15.0
 SEND_BYTES = 256 * 1024
 MAILBOX_BYTES = 512 * 1024
 
-NDJSON_TYPE = "application/x-ndjson"
-SSE_TYPE = "text/event-stream"
-FRAMES_TYPE = "application/vnd.atoll.frames"
-
-Event = Output | Exit
+Last = Exit | Process
+Event = Output | Last
 OpenedFile = AbstractAsyncContextManager[tuple[Entry, AsyncIterable[bytes]]]
-RenderExit = Callable[[Exit], Mapping[str, Any]]
-_STREAMS = {1: "stdout", 2: "stderr"}
+RenderLast = Callable[[Any], Mapping[str, Any]]
 
 
 class Form(Protocol):
-    """One way of writing a command's events. Every method returns pieces to be sent, each of a bounded size."""
+    """One way of writing events. Every method returns pieces to be sent, each of a bounded size."""
 
     media_type: str
+
+    def begin(self, events: Any) -> bytes:
+        """What is said first, of the events as they were entered. May be nothing."""
 
     def output(self, output: Output) -> Iterable[bytes]: ...
 
@@ -51,20 +47,36 @@ class Form(Protocol):
     def error(self, members: Mapping[str, Any]) -> bytes: ...
 
 
-async def stream_command(
-    command: AbstractAsyncContextManager[AsyncIterable[Event]],
+def stream_events(
+    events: AbstractAsyncContextManager[AsyncIterable[Event]],
     form: Form,
-    render_exit: RenderExit,
-    *,
+    render_last: RenderLast,
+    request_id: str,
+) -> Answer:
+    """Enter the events and answer with them as they come. What entering raises is an ordinary error answer."""
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] == "HEAD":
+            await send(_head(form.media_type))
+            await send({"type": "http.response.body", "body": b""})
+            return
+        await _stream(events, form, render_last, request_id, receive, send)
+
+    return answer
+
+
+async def _stream(
+    events: AbstractAsyncContextManager[AsyncIterable[Event]],
+    form: Form,
+    render_last: RenderLast,
     request_id: str,
     receive: Receive,
     send: Send,
 ) -> None:
-    """Run a command and answer with what it writes. Raises what starting it raises, before anything was sent."""
     try:
         async with asyncio.TaskGroup() as group:
             watcher = group.create_task(wait_gone(receive))
-            failure = await _run(command, form, render_exit, request_id, send)
+            failure = await _run(events, form, render_last, request_id, send)
             watcher.cancel()
     except BaseExceptionGroup as raised:
         if raised.split(ClientGone)[1] is None:
@@ -117,22 +129,24 @@ async def _pump(
 
 
 async def _run(
-    command: AbstractAsyncContextManager[AsyncIterable[Event]],
+    events: AbstractAsyncContextManager[AsyncIterable[Event]],
     form: Form,
-    render_exit: RenderExit,
+    render_last: RenderLast,
     request_id: str,
     send: Send,
 ) -> Exception | None:
-    """Returns why the command could not be started, if so: outside the task group it is an ordinary exception."""
+    """Returns why there are no events, if so: outside the task group it is an ordinary exception."""
     started = False
     try:
-        async with command as running:
+        async with events as running:
             started = True
             await send(_head(form.media_type))
+            if beginning := form.begin(running):
+                await _send_pieces([beginning], send)
             mailbox = Mailbox()
             async with asyncio.TaskGroup() as group:
                 group.create_task(_read(running, mailbox))
-                await _send_all(mailbox, form, render_exit, request_id, send)
+                await _send_all(mailbox, form, render_last, request_id, send)
     except Exception as error:
         if started:
             raise
@@ -153,7 +167,7 @@ def _head(media_type: str) -> dict[str, Any]:
 
 
 class Mailbox:
-    """Events between the task that reads a command and the one that sends them; holds about `MAILBOX_BYTES`."""
+    """Events between the task that reads a process and the one that sends them; holds about `MAILBOX_BYTES`."""
 
     def __init__(self) -> None:
         self._events: list[Event | Exception] = []
@@ -185,19 +199,19 @@ class Mailbox:
 
 
 async def _read(running: AsyncIterable[Event], mailbox: Mailbox) -> None:
-    """Read a command to its end. The last event is an `Exit` or why there is none."""
+    """Read to the last event, which is an `Exit`, a `Process` or why there is neither."""
     try:
         async for event in running:
             await mailbox.put(event)
-            if isinstance(event, Exit):
+            if isinstance(event, Last):
                 return
-        await mailbox.put(SandboxFailed("the command's end was not reported"))
+        await mailbox.put(SandboxFailed("the process's end was not reported"))
     except Exception as error:  # an answer has begun: what goes wrong now is its last event
         await mailbox.put(error)
 
 
 async def _send_all(
-    mailbox: Mailbox, form: Form, render_exit: RenderExit, request_id: str, send: Send
+    mailbox: Mailbox, form: Form, render_last: RenderLast, request_id: str, send: Send
 ) -> None:
     while True:
         events = await mailbox.take(HEARTBEAT_SECONDS)
@@ -207,16 +221,16 @@ async def _send_all(
         outputs = (event for event in events if isinstance(event, Output))
         await _send_outputs(outputs, form, send)
         if last is not None:
-            tail = _render_last(last, form, render_exit, request_id)
+            tail = _render_last(last, form, render_last, request_id)
             await send({"type": "http.response.body", "body": tail})
             return
 
 
 def _render_last(
-    last: Event | Exception, form: Form, render_exit: RenderExit, request_id: str
+    last: Event | Exception, form: Form, render_last: RenderLast, request_id: str
 ) -> bytes:
-    if isinstance(last, Exit):
-        return form.end(render_exit(last))
+    if isinstance(last, Last):
+        return form.end(render_last(last))
     assert isinstance(last, Exception)
     return form.error(error_members(last, request_id))
 
@@ -240,126 +254,3 @@ async def _send_pieces(pieces: list[bytes], send: Send) -> None:
     await send({"type": "http.response.body", "body": b"".join(pieces), "more_body": True})
     # A client that is never slow must not keep the other requests waiting.
     await asyncio.sleep(0)
-
-
-class NdjsonForm:
-    """One JSON object a line."""
-
-    media_type = NDJSON_TYPE
-
-    def __init__(self) -> None:
-        self._cutter = _Cutter()
-
-    def output(self, output: Output) -> Iterator[bytes]:
-        return (_encode(line) + b"\n" for line in self._cutter.cut(output))
-
-    def heartbeat(self) -> bytes:
-        return b'{"type":"heartbeat"}\n'
-
-    def end(self, result: Mapping[str, Any]) -> bytes:
-        last = {"type": "result", **result}
-        return b"".join(_encode(value) + b"\n" for value in (*self._cutter.finish(), last))
-
-    def error(self, members: Mapping[str, Any]) -> bytes:
-        last = {"type": "error", "error": members}
-        return b"".join(_encode(value) + b"\n" for value in (*self._cutter.finish(), last))
-
-
-class SseForm:
-    """Server-sent events whose data are the objects of the NDJSON form."""
-
-    media_type = SSE_TYPE
-
-    def __init__(self) -> None:
-        self._cutter = _Cutter()
-
-    def output(self, output: Output) -> Iterator[bytes]:
-        return (_event(line.type, line) for line in self._cutter.cut(output))
-
-    def heartbeat(self) -> bytes:
-        return b": heartbeat\n\n"
-
-    def end(self, result: Mapping[str, Any]) -> bytes:
-        return self._rest() + _event("result", {"type": "result", **result})
-
-    def error(self, members: Mapping[str, Any]) -> bytes:
-        return self._rest() + _event("error", {"type": "error", "error": members})
-
-    def _rest(self) -> bytes:
-        return b"".join(_event(line.type, line) for line in self._cutter.finish())
-
-
-class FramesForm:
-    """The frames of `protocol/agent`: bytes as they are, control as JSON."""
-
-    media_type = FRAMES_TYPE
-
-    def output(self, output: Output) -> Iterator[bytes]:
-        kind = STDOUT_FRAME if output.stream == 1 else STDERR_FRAME
-        if len(output.data) <= FRAME_BYTES:  # nearly always: no copy
-            yield _FRAME.pack(len(output.data), kind, output.offset)
-            yield output.data
-            return
-        for start in range(0, len(output.data), FRAME_BYTES):
-            piece = output.data[start : start + FRAME_BYTES]
-            yield _FRAME.pack(len(piece), kind, output.offset + start) + piece
-
-    def heartbeat(self) -> bytes:
-        return _FRAME.pack(0, HEARTBEAT_FRAME, 0)
-
-    def end(self, result: Mapping[str, Any]) -> bytes:
-        return _control({"event": "exit", **result})
-
-    def error(self, members: Mapping[str, Any]) -> bytes:
-        return _control({"event": "error", "error": members})
-
-
-FORMS: Mapping[str, Callable[[], Form]] = {
-    NDJSON_TYPE: NdjsonForm,
-    SSE_TYPE: SseForm,
-    FRAMES_TYPE: FramesForm,
-}
-
-_FRAME = struct.Struct(">IB3xQ")
-FRAME_BYTES = 256 * 1024
-CONTROL_FRAME, STDOUT_FRAME, STDERR_FRAME, HEARTBEAT_FRAME = 0, 2, 3, 5
-
-
-class _LineEvent(msgspec.Struct):
-    type: str
-    line: str
-    partial: bool
-    offset: int
-
-
-class _Cutter:
-    """Both output streams of a command as lines."""
-
-    def __init__(self) -> None:
-        self._splitters = {stream: LineSplitter() for stream in _STREAMS}
-
-    def cut(self, output: Output) -> Iterator[_LineEvent]:
-        splitter = self._splitters[output.stream]
-        yield from _named(output.stream, splitter.skip_to(output.offset))
-        yield from _named(output.stream, splitter.feed(output.data))
-
-    def finish(self) -> Iterator[_LineEvent]:
-        for stream, splitter in self._splitters.items():
-            yield from _named(stream, splitter.finish())
-
-
-def _named(stream: int, lines: Iterator[Line]) -> Iterator[_LineEvent]:
-    name = _STREAMS[stream]
-    return (_LineEvent(name, line.text, line.partial, line.offset) for line in lines)
-
-
-_encode = msgspec.json.Encoder().encode
-
-
-def _event(name: str, value: Any) -> bytes:
-    return b"event: %b\ndata: %b\n\n" % (name.encode("ascii"), _encode(value))
-
-
-def _control(value: Mapping[str, Any]) -> bytes:
-    payload = _encode(value)
-    return _FRAME.pack(len(payload), CONTROL_FRAME, 0) + payload

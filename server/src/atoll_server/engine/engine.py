@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from atoll_server.clock import Clock
-from atoll_server.engine import errors, processes
+from atoll_server.engine import commands, errors
+from atoll_server.engine.commands import ProcessDefaults, RunningCommand
 from atoll_server.engine.files import Files
 from atoll_server.engine.images import Image, Images
-from atoll_server.engine.lifecycle import Lifecycle, Live
+from atoll_server.engine.lifecycle import KeepProcesses, Lifecycle, Live
 from atoll_server.engine.model import (
     Cause,
     Command,
@@ -27,7 +28,7 @@ from atoll_server.engine.model import (
     SandboxId,
     SandboxSpec,
 )
-from atoll_server.engine.processes import ProcessDefaults, RunningCommand
+from atoll_server.engine.processes import KEEP_ENDED, KEEP_ENDED_SECONDS, Processes
 from atoll_server.engine.site import HostPaths, Sites
 from atoll_server.engine.store import Store
 from atoll_server.runtimes.base import Runtime
@@ -49,7 +50,9 @@ class EngineSettings:
     run_dir: Path
     runtime: RuntimeKind | None = None
     images: Mapping[str, str] = field(default_factory=dict)
-    output_limit: int = processes.OUTPUT_LIMIT
+    output_limit: int = commands.OUTPUT_LIMIT
+    keep_processes: int = KEEP_ENDED
+    keep_processes_seconds: float = KEEP_ENDED_SECONDS
     private: bool = False
 
 
@@ -87,7 +90,10 @@ class Engine:
         )
         images = Images(paths.images, settings.images)
         sites = _prepare_sites(paths, images, runtimes.drivers)
-        lifecycle = Lifecycle(sites, store, clock, lambda sandbox_id: str(paths.socket(sandbox_id)))
+        keep = KeepProcesses(settings.keep_processes, settings.keep_processes_seconds)
+        lifecycle = Lifecycle(
+            sites, store, clock, lambda sandbox_id: str(paths.socket(sandbox_id)), keep=keep
+        )
         async with lifecycle.running():
             try:
                 yield cls(settings, lifecycle, store, images, runtimes)
@@ -150,7 +156,7 @@ class Engine:
     ) -> Completed:
         """Run a command to its end and keep the last `limit` bytes of each stream."""
         live = self._lifecycle.live(sandbox_id)
-        return await processes.execute(
+        return await commands.execute(
             live.agent,
             command,
             defaults=_defaults(live),
@@ -163,8 +169,19 @@ class Engine:
     ) -> AbstractAsyncContextManager[RunningCommand]:
         """Run a command and iterate over its output and its end. Leaving before the end kills its whole tree."""
         live = self._lifecycle.live(sandbox_id)
-        return processes.start(
+        return commands.start(
             live.agent, command, defaults=_defaults(live), claim_oom_kill=live.site.claim_oom_kill
+        )
+
+    def processes(self, sandbox_id: SandboxId) -> Processes:
+        """The processes of a sandbox. Raises `SandboxNotFound` or `SandboxNotRunning`."""
+        live = self._lifecycle.live(sandbox_id)
+        return Processes(
+            live.agent,
+            _defaults(live),
+            limit=self._settings.output_limit,
+            oom_kills=live.oom_kills,
+            beside=self._lifecycle.run_beside,
         )
 
     def files(self, sandbox_id: SandboxId) -> Files:

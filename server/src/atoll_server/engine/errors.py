@@ -7,10 +7,14 @@ EngineError
 ├── NotFound
 │   ├── SandboxNotFound    unknown, or terminated and acted upon
 │   ├── FileNotFound
-│   └── KeyNotFound
+│   ├── KeyNotFound
+│   └── ProcessNotFound    unknown, or ended too long ago
 ├── Forbidden              the key does not permit this
 ├── SandboxNotRunning      not in a state for this
 ├── SandboxFailed          the sandbox broke: its agent or runtime is gone
+├── ProcessEnded           too late for this: the process has ended
+├── StdinClosed            the process takes no input, or no more
+├── StillRunning           waited for as long as was asked, and it has not ended
 ├── CommandNotStarted      the command could not start, as opposed to ran and failed
 ├── FileError              the file system inside said no
 ├── TooLarge               past a limit of size
@@ -69,6 +73,10 @@ class KeyNotFound(NotFound):
     code = "KEY_NOT_FOUND"
 
 
+class ProcessNotFound(NotFound):
+    code = "PROCESS_NOT_FOUND"
+
+
 class Forbidden(EngineError):
     code = "FORBIDDEN"
 
@@ -79,6 +87,18 @@ class SandboxNotRunning(EngineError):
 
 class SandboxFailed(EngineError):
     code = "SANDBOX_FAILED"
+
+
+class ProcessEnded(EngineError):
+    code = "PROCESS_ENDED"
+
+
+class StdinClosed(EngineError):
+    code = "STDIN_CLOSED"
+
+
+class StillRunning(EngineError):
+    code = "TIMEOUT"
 
 
 class CommandNotStarted(EngineError):

@@ -3,15 +3,28 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import string
 
-from atoll_server.engine.model import SandboxId
+from atoll_server.engine.model import ProcessId, SandboxId
 
 _ALPHABET = string.ascii_lowercase + string.digits
 _LENGTH = 10
+_PROCESS = re.compile(r"proc_(0|[1-9][0-9]{0,18})")
 
 
 def new_sandbox_id() -> SandboxId:
     """`sb_` and ten random letters and digits (52 bits): not to be guessed, short enough to type."""
     return SandboxId("sb_" + "".join(secrets.choice(_ALPHABET) for _ in range(_LENGTH)))
+
+
+def process_id(number: int) -> ProcessId:
+    """`proc_` and the number that the sandbox's agent gave it."""
+    return ProcessId(f"proc_{number}")
+
+
+def process_number(text: str) -> int | None:
+    """The number in a process's id; None where it is none."""
+    found = _PROCESS.fullmatch(text)
+    return int(found[1]) if found and int(found[1]) < 2**63 else None

@@ -13,11 +13,13 @@ import errno
 import logging
 import os
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from atoll_server.agent.client import AgentClient
+from atoll_server.agent.errors import AgentFailure
+from atoll_server.agent.messages import PROCESSES_GENERATION
 from atoll_server.clock import Clock
 from atoll_server.engine import errors, states
 from atoll_server.engine.expiry import Deadlines
@@ -31,6 +33,7 @@ from atoll_server.engine.model import (
     SandboxSpec,
     State,
 )
+from atoll_server.engine.processes import KEEP_ENDED, KEEP_ENDED_SECONDS, OomKills
 from atoll_server.engine.recover import plan_recovery
 from atoll_server.engine.site import Site, Sites
 from atoll_server.engine.states import Event
@@ -41,6 +44,8 @@ T = TypeVar("T")
 
 BUILDS_AT_ONCE = 8
 HANDSHAKE_TIMEOUT = 20.0
+# An agent that survived us listens already.
+ADOPTION_TIMEOUT = 5.0
 # How long a killed process may take to give its memory back before the next largest goes.
 RELIEF_PAUSE = 0.05
 
@@ -61,14 +66,32 @@ class Live:
     watched: list[int] = field(default_factory=list)
     is_relieved: bool = False
 
+    def __post_init__(self) -> None:
+        self.oom_kills = OomKills(self.site.claim_oom_kill)
+
+
+@dataclass(frozen=True)
+class KeepProcesses:
+    """How many processes that have ended an agent keeps, and for how many seconds."""
+
+    count: int = KEEP_ENDED
+    seconds: float = KEEP_ENDED_SECONDS
+
 
 class Lifecycle:
     """Owns every live sandbox. Used as `async with`, so that its tasks are waited for."""
 
     def __init__(
-        self, sites: Sites, store: Store, clock: Clock, socket_path: Callable[[SandboxId], str]
+        self,
+        sites: Sites,
+        store: Store,
+        clock: Clock,
+        socket_path: Callable[[SandboxId], str],
+        *,
+        keep: KeepProcesses = KeepProcesses(),  # a frozen record
     ) -> None:
         self._sites = sites
+        self._keep = keep
         self._store = store
         self._clock = clock
         self._socket_path = socket_path
@@ -77,6 +100,7 @@ class Lifecycle:
         self._deadlines_changed = asyncio.Event()
         self._builds = asyncio.Semaphore(BUILDS_AT_ONCE)
         self._creating: dict[SandboxId, asyncio.Event] = {}
+        self._beside: set[asyncio.Task[Any]] = set()
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -89,6 +113,8 @@ class Lifecycle:
                 yield
             finally:
                 expiry.cancel()
+                for task in self._beside:
+                    task.cancel()
                 for live in self._live.values():
                     self._stop_watching(live)
 
@@ -102,6 +128,12 @@ class Lifecycle:
         if not states.can_exec(live.sandbox.state):
             raise _not_usable(live.sandbox)
         return live
+
+    def run_beside(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run work that outlives its request, until it is done or the server ends."""
+        task = self._tasks.create_task(self._outcome(work))
+        self._beside.add(task)
+        task.add_done_callback(self._beside.discard)
 
     def find(self, sandbox_id: SandboxId) -> Sandbox | None:
         """The record of a sandbox that is not terminated."""
@@ -194,7 +226,24 @@ class Lifecycle:
 
     async def _shake_hands(self, live: Live) -> None:
         await live.agent.hello(HANDSHAKE_TIMEOUT)
+        await self._configure(live)
         await live.agent.mkdir(os.fsencode(live.sandbox.spec.workdir), parents=True)
+
+    async def _configure(self, live: Live) -> None:
+        """Tell the agent how long to keep processes, where that is not what it does by itself."""
+        if self._keep != KeepProcesses() and live.agent.generation >= PROCESSES_GENERATION:
+            await live.agent.configure(
+                keep_ended=self._keep.count, keep_ended_ms=round(self._keep.seconds * 1000)
+            )
+
+    async def _meet_again(self, live: Live) -> None:
+        """Learn what an adopted sandbox's agent speaks, which another version of us may have brought."""
+        try:
+            await live.agent.hello(ADOPTION_TIMEOUT)
+            await self._configure(live)
+        except AgentFailure as failure:
+            # It has its say with each operation; the sandbox is there, whatever its agent does.
+            _log.warning("the agent of %s does not answer: %s", live.sandbox.id, failure)
 
     async def _record_failure(self, creating: Sandbox, error: Exception) -> None:
         _log.warning("sandbox %s could not be created: %s", creating.id, error)
@@ -349,6 +398,7 @@ class Lifecycle:
         for sandbox_id in (*plan.adopt, *plan.lose):
             agent = AgentClient(self._socket_path(sandbox_id))
             self._live[sandbox_id] = Live(remembered[sandbox_id].sandbox, sites[sandbox_id], agent)
+        await asyncio.gather(*(self._meet_again(self._live[i]) for i in plan.adopt))
         for sandbox_id in plan.adopt:
             live = self._live[sandbox_id]
             age = (

@@ -1,104 +1,289 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Commands in a sandbox: run to the end with a bounded result, or followed while they run."""
+"""Processes of a sandbox that nobody has to wait for.
+
+They live in the sandbox's agent, which keeps their records and output: there is no table of them here, and a server
+that is started again finds them all.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+import logging
+import signal as signals
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterator
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
-from atoll_server.agent.client import AgentClient, AgentProcess
+from atoll_server.agent.client import AgentClient, ProcessInput
 from atoll_server.agent.errors import AgentError, AgentFailure
-from atoll_server.agent.messages import StartRequest
-from atoll_server.engine import errors
-from atoll_server.engine.model import Command, Completed, Exit, Output, SandboxId
+from atoll_server.agent.process import AttachedProcess
+from atoll_server.engine import commands, errors
+from atoll_server.engine.commands import ProcessDefaults, Tails, claimed, not_started, start_request
+from atoll_server.engine.ids import process_id, process_number
+from atoll_server.engine.model import (
+    Command,
+    Exit,
+    Output,
+    Process,
+    ProcessFilter,
+    ProcessId,
+    ProcessPage,
+    SandboxId,
+    StartOptions,
+    TerminalSize,
+    Waited,
+)
+from atoll_server.engine.notes import choose_page, read_process
 
-OUTPUT_LIMIT: Final = 10 << 20
-KILL_GRACE: Final = 5.0
+_log = logging.getLogger(__name__)
 
-# How the agent says that a command could not start, and the reason we give.
-_NOT_STARTED: Final = {
-    "program_not_found": "not_found",
-    "program_not_executable": "not_executable",
-    "bad_directory": "bad_directory",
-    "unknown_user": "unknown_user",
-    "spawn_failed": "spawn_failed",
+KEEP_ENDED: Final = 256
+KEEP_ENDED_SECONDS: Final = 3600.0
+KILL_PATIENCE: Final = 30.0
+REPLAY_BYTES: Final = 64 << 10
+OOM_KILLS_REMEMBERED: Final = 1024
+
+_CODES: Final[dict[str, type[errors.EngineError]]] = {
+    "not_found": errors.ProcessNotFound,
+    "stdin_closed": errors.StdinClosed,
+    "slow": errors.StillRunning,
 }
-_REQUEST_ERRORS: Final[dict[str, type[errors.EngineError]]] = {
-    "invalid": errors.InvalidRequest,
-    "limit": errors.TooLarge,
-}
-_SIGKILL: Final = 9
-_SHELL_SAW_SIGKILL: Final = 128 + _SIGKILL
 
 
-@dataclass(frozen=True)
-class ProcessDefaults:
-    """What a command takes from its sandbox where it says nothing itself."""
+@dataclass
+class OomKills:
+    """Which processes of a sandbox ran out of memory: whoever asks first claims it, and all others hear the same."""
 
-    workdir: str
-    env: Mapping[str, str]
-    sandbox_id: SandboxId | None = None
+    claim: Callable[[], bool]
 
+    def __post_init__(self) -> None:
+        self._known: dict[int, bool] = {}
 
-async def execute(
-    agent: AgentClient,
-    command: Command,
-    *,
-    defaults: ProcessDefaults,
-    limit: int = OUTPUT_LIMIT,
-    claim_oom_kill: Callable[[], bool] | None = None,
-) -> Completed:
-    """Run a command to its end and keep the last `limit` bytes of each stream. See `start`."""
-    stdout, stderr = _Tail(limit), _Tail(limit)
-    async with start(agent, command, defaults=defaults, claim_oom_kill=claim_oom_kill) as running:
-        while isinstance(event := await anext(running), Output):
-            (stdout if event.stream == 1 else stderr).append(event.data)
-    return Completed(stdout.kept(), stderr.kept(), event, stdout.is_cut or stderr.is_cut)
+    def of(self, number: int) -> bool:
+        if number not in self._known:
+            if len(self._known) >= OOM_KILLS_REMEMBERED:
+                self._known.pop(next(iter(self._known)))
+            self._known[number] = self.claim()
+        return self._known[number]
 
 
-def start(
-    agent: AgentClient,
-    command: Command,
-    *,
-    defaults: ProcessDefaults,
-    claim_oom_kill: Callable[[], bool] | None = None,
-) -> RunningCommand:
-    """A command that runs inside `async with`; `async for` gives its output and at last its exit.
+class Processes:
+    """What one does with the processes of one sandbox. Nothing is kept between two calls.
 
-    Leaving before the exit kills the whole tree. `claim_oom_kill` answers whether a process of the sandbox was
-    killed for want of memory that was not claimed before; it is asked only about a command that ended by SIGKILL.
+    `beside` runs work that outlives the call, for as long as the server runs.
     """
-    return RunningCommand(agent, command, defaults, claim_oom_kill)
-
-
-class RunningCommand:
-    """Made by `start`. Entering raises `CommandNotStarted` where there is nothing to follow."""
 
     def __init__(
         self,
         agent: AgentClient,
-        command: Command,
         defaults: ProcessDefaults,
-        claim_oom_kill: Callable[[], bool] | None,
+        *,
+        limit: int = commands.OUTPUT_LIMIT,
+        oom_kills: OomKills | None = None,
+        beside: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
+        self._agent = agent
+        self._defaults = defaults
         self._sandbox_id = defaults.sandbox_id
-        self._claim_oom_kill = claim_oom_kill
-        self._command = command
-        self._stdin = command.stdin
-        self._process: AgentProcess = agent.start(_start_request(command, defaults))
-        self._feeding: asyncio.Task[None] | None = None
+        self._limit = limit
+        self._oom_kills = oom_kills
+        self._beside = beside
+
+    async def start(self, command: Command, options: StartOptions) -> Process:
+        """Start a process that goes on by itself. Raises `CommandNotStarted`.
+
+        A terminal's input is always open, so what `stdin` has is typed into it, and is not its end.
+        """
+        is_open = options.stdin_open or options.terminal is not None
+        request = start_request(
+            command,
+            self._defaults,
+            options=options,
+            detach=True,
+            keep_stdin=is_open or bool(command.stdin),
+        )
+        try:
+            async with self._agent.start(request, kill_on_leave=False) as started:
+                number = started.process
+        except AgentFailure as failure:
+            raise not_started(failure, command, self._sandbox_id) from failure
+        if command.stdin:
+            self._beside(self._feed(number, command.stdin, end=not is_open))
+        return await self.get(process_id(number))
+
+    async def get(self, process_id: ProcessId) -> Process:
+        """A process, also one that has ended and is kept. Raises `ProcessNotFound`."""
+        with self._translated(process_id):
+            records = await self._agent.processes(_number(process_id))
+        if len(records) != 1 or records[0].number != _number(process_id):
+            raise errors.SandboxFailed("the sandbox's agent answered for another process")
+        return read_process(records[0])
+
+    async def list(self, wanted: ProcessFilter) -> ProcessPage:
+        """A page of processes, newest first, ended ones too."""
+        with self._translated():
+            records = await self._agent.processes()
+        return choose_page(records, wanted)
+
+    def stream(
+        self, process_id: ProcessId, *, since: int | None = 0, follow: bool = True
+    ) -> Following:
+        """What a process has written from position `since` on, and what it goes on to write."""
+        return Following(self, process_id, since, follow)
+
+    async def attach(self, process_id: ProcessId, *, since: int | None = None) -> Session:
+        """A process to talk with. Without `since` it begins with the last that is kept, at most `REPLAY_BYTES`."""
+        process = await self.get(process_id)
+        record = process.record
+        if since is None:
+            since = max(record.first_position, record.position - REPLAY_BYTES)
+        return Session(self, process, self.stream(process_id, since=since))
+
+    async def wait(self, process_id: ProcessId, timeout: float | None) -> Waited:
+        """The end of a process with the newest of its output. Raises `StillRunning` after `timeout`."""
+        patience = None if (await self.get(process_id)).record.has_ended else timeout
+        try:
+            async with asyncio.timeout(patience):
+                return await self._collect(process_id)
+        except TimeoutError:
+            raise errors.StillRunning(
+                f"process {process_id} still runs after {timeout:g} s", sandbox_id=self._sandbox_id
+            ) from None
+
+    async def signal(self, process_id: ProcessId, number: int, *, tree: bool) -> Process:
+        """Signal a process or its whole tree. Raises `ProcessEnded` where nothing of it is left."""
+        try:
+            reached = await self._agent.signal(_number(process_id), number, tree=tree)
+        except AgentError as error:
+            if error.code != "not_found":
+                raise self._translate(error, process_id) from error
+            reached = 0
+        except AgentFailure as failure:
+            raise self._translate(failure, process_id) from failure
+        process = await self.get(process_id)
+        if not reached and process.has_ended:
+            raise _ended(process_id, self._sandbox_id)
+        return process
+
+    async def kill(self, process_id: ProcessId) -> Process:
+        """SIGKILL to the whole tree of a process; it is over then. Repeating it is harmless."""
+        try:
+            async with asyncio.timeout(KILL_PATIENCE):
+                async with self.stream(process_id, since=None) as following:
+                    with contextlib.suppress(errors.ProcessEnded):
+                        await self.signal(process_id, int(signals.SIGKILL), tree=True)
+                    async for event in following:
+                        if isinstance(event, Process):
+                            return event
+        except TimeoutError:
+            pass  # said below
+        raise errors.StillRunning(
+            f"process {process_id} has not ended {KILL_PATIENCE:g} s after SIGKILL",
+            sandbox_id=self._sandbox_id,
+        )
+
+    async def write_stdin(
+        self, process_id: ProcessId, chunks: AsyncIterable[bytes], *, end: bool
+    ) -> int:
+        """Write to a process at its own pace, and answer how much it took. `end`: that was all there will ever be."""
+        with self._translated(process_id):
+            async with self._agent.stdin(_number(process_id)) as stdin:
+                async for chunk in chunks:
+                    if not await stdin.write(chunk):
+                        break
+                return await stdin.finish(end=end)
+
+    async def resize(self, process_id: ProcessId, size: TerminalSize) -> Process:
+        """Change the size of a process's terminal. Raises `InvalidRequest` for one that has none."""
+        process = await self.get(process_id)
+        if process.record.terminal is None:
+            raise errors.InvalidRequest(
+                f"process {process_id} has no terminal: start it with `pty`",
+                sandbox_id=self._sandbox_id,
+            )
+        if process.has_ended:
+            raise _ended(process_id, self._sandbox_id)
+        with self._translated(process_id):
+            await self._agent.resize(_number(process_id), size)
+        return await self.get(process_id)
+
+    async def _collect(self, process_id: ProcessId) -> Waited:
+        tails = Tails(self._limit)
+        with self._translated(process_id):
+            async with self._agent.attach(_number(process_id), since=0) as attached:
+                async for event in attached:
+                    if isinstance(event, Exit):
+                        exit = claimed(event, self._claim(_number(process_id)))
+                        completed = tails.completed(exit, is_cut=attached.dropped > 0)
+                        # Asked while attached: what has a reader is the last to be forgotten.
+                        return Waited(await self.get(process_id), completed)
+                    tails.append(event)
+        raise errors.SandboxFailed("the process's end was not reported")
+
+    def _claim(self, number: int) -> Callable[[], bool] | None:
+        kills = self._oom_kills
+        return None if kills is None else lambda: kills.of(number)
+
+    async def _feed(self, number: int, data: bytes, *, end: bool) -> None:
+        # A process need not read what it is given, and may be gone by now: its record says how that went.
+        try:
+            async with self._agent.stdin(number) as stdin:
+                await stdin.write(data)
+                await stdin.finish(end=end)
+        except AgentFailure as failure:
+            _log.debug("input of process %s was not taken: %s", number, failure)
+
+    @contextlib.contextmanager
+    def _translated(self, process_id: ProcessId | None = None) -> Iterator[None]:
+        try:
+            yield
+        except AgentFailure as failure:
+            raise self._translate(failure, process_id) from failure
+
+    def _translate(self, failure: AgentFailure, about: ProcessId | None) -> errors.EngineError:
+        if isinstance(failure, AgentError) and failure.code in _CODES:
+            message = _MESSAGES[failure.code].format(about)
+            return _CODES[failure.code](message, sandbox_id=self._sandbox_id)
+        return commands.engine_error(failure, self._sandbox_id)
+
+
+_MESSAGES: Final = {
+    "not_found": "no process {}: unknown, or it ended too long ago",
+    "stdin_closed": "process {} takes no input: start it with `stdinOpen`, or it was closed or has ended",
+    "slow": "nothing of the output of process {} was taken for too long",
+}
+
+
+class Following:
+    """The output of a process: `async with` begins, `async for` gives pieces of it and at last the `Process`, which has
+    ended unless it was not to be followed.
+    """
+
+    position: int
+    stdout: int
+    stderr: int
+    dropped: int
+
+    def __init__(
+        self, processes: Processes, process_id: ProcessId, since: int | None, follow: bool
+    ) -> None:
+        self._processes = processes
+        self._id = process_id
+        number = _number(process_id)
+        self._since, self._follow = since, follow
+        self._number = number
+        self._is_over = False
 
     async def __aenter__(self) -> Self:
-        try:
-            await self._process.__aenter__()
-        except AgentFailure as failure:
-            raise _not_started(failure, self._command, self._sandbox_id) from failure
-        if self._stdin:
-            self._feeding = asyncio.get_running_loop().create_task(self._feed(self._stdin))
+        with self._processes._translated(self._id):
+            attached = self._processes._agent.attach(
+                self._number, since=self._since, follow=self._follow
+            )
+            self._attached: AttachedProcess = await attached.__aenter__()
+        self.position, self.dropped = attached.position, attached.dropped
+        self.stdout, self.stderr = attached.stdout, attached.stderr
         return self
 
     async def __aexit__(
@@ -107,110 +292,51 @@ class RunningCommand:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self._process.__aexit__(kind, error, traceback)
-        if self._feeding is not None:
-            self._feeding.cancel()
-            await asyncio.wait((self._feeding,))
+        await self._attached.__aexit__(kind, error, traceback)
 
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Output | Exit:
-        try:
-            event = await self._process.__anext__()
-        except AgentFailure as failure:
-            raise _engine_error(failure, self._sandbox_id) from failure
-        if isinstance(event, Exit) and self._was_out_of_memory(event):
-            return replace(event, oom_killed=True)
-        return event
-
-    async def _feed(self, stdin: bytes) -> None:
-        # A command need not read what it is given, and may be gone by now: its exit says how that went.
-        with contextlib.suppress(AgentFailure):
-            if await self._process.write_stdin(stdin):
-                await self._process.close_stdin()
-
-    def _was_out_of_memory(self, exit: Exit) -> bool:
-        if self._claim_oom_kill is None or exit.timed_out:
-            return False
-        was_killed = exit.signal == _SIGKILL or exit.code == _SHELL_SAW_SIGKILL
-        return was_killed and self._claim_oom_kill()
+    async def __anext__(self) -> Output | Process:
+        if self._is_over:
+            raise StopAsyncIteration
+        with self._processes._translated(self._id):
+            event = await anext(self._attached, None)
+        if isinstance(event, Output):
+            return event
+        self._is_over = True
+        return await self._processes.get(self._id)
 
 
-def _start_request(command: Command, defaults: ProcessDefaults) -> StartRequest:
-    return StartRequest(
-        program=command.line,
-        cwd=_resolve(command.cwd, defaults.workdir),
-        make_cwd=command.cwd is None,
-        env={**defaults.env, **command.env},
-        user=command.user,
-        stdin=bool(command.stdin),
-        timeout=command.timeout,
-        grace=KILL_GRACE,
-    )
+class Session:
+    """A process that one talks with: its output, its input, and what else one can do to it."""
+
+    def __init__(self, processes: Processes, process: Process, output: Following) -> None:
+        self.process = process
+        self.output = output
+        self._processes = processes
+
+    @contextlib.asynccontextmanager
+    async def input(self) -> AsyncIterator[ProcessInput]:
+        """A way into the process. Raises `StdinClosed` where there is none."""
+        with self._processes._translated(self.process.id):
+            async with self._processes._agent.stdin(_number(self.process.id)) as stdin:
+                yield stdin
+
+    async def resize(self, size: TerminalSize) -> None:
+        await self._processes.resize(self.process.id, size)
+
+    async def signal(self, number: int) -> None:
+        with contextlib.suppress(errors.ProcessEnded):
+            await self._processes.signal(self.process.id, number, tree=True)
 
 
-def _resolve(cwd: str | None, workdir: str) -> str:
-    if cwd is None:
-        return workdir
-    return cwd if cwd.startswith("/") else f"{workdir.rstrip('/')}/{cwd}"
+def _number(process_id: ProcessId) -> int:
+    number = process_number(process_id)
+    if number is None:
+        raise errors.ProcessNotFound("no process has such an id: ids look like proc_ and a number")
+    return number
 
 
-def _not_started(
-    failure: AgentFailure, command: Command, sandbox_id: SandboxId | None
-) -> errors.EngineError:
-    """What kept the command from running, with the name it is about."""
-    if not isinstance(failure, AgentError) or failure.code not in _NOT_STARTED:
-        return _engine_error(failure, sandbox_id)
-    reason = _NOT_STARTED[failure.code]
-    program = "a shell" if isinstance(command.line, str) else command.line[0]
-    about = {"bad_directory": command.cwd or "the working directory", "unknown_user": command.user}
-    message = f"{failure.message}: {errors.show_name(about.get(reason) or program)}"
-    return errors.CommandNotStarted(message, reason=reason, sandbox_id=sandbox_id)
-
-
-def _engine_error(failure: AgentFailure, sandbox_id: SandboxId | None) -> errors.EngineError:
-    if not isinstance(failure, AgentError):
-        return errors.SandboxFailed(str(failure), sandbox_id=sandbox_id, op="exec")
-    kind = _REQUEST_ERRORS.get(failure.code, errors.Internal)
-    return kind(failure.message, sandbox_id=sandbox_id, op="exec")
-
-
-class _Tail:
-    """The last bytes of a stream, in a ring that never outgrows its limit."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._ring = bytearray()
-        self._oldest = 0
-        self.is_cut = False
-
-    def append(self, data: bytes) -> None:
-        room = self._limit - len(self._ring)
-        self._ring += data[:room]
-        if len(data) > room:
-            self.is_cut = True
-            self._overwrite(data[max(room, len(data) - self._limit) :])
-
-    def kept(self) -> bytes:
-        """What is left of the stream. Where it was cut, it begins with a whole UTF-8 character."""
-        if not self.is_cut:
-            return bytes(self._ring)
-        view = memoryview(self._ring)
-        kept = b"".join((view[self._oldest :], view[: self._oldest]))
-        return kept[_continuation_bytes(kept) :]
-
-    def _overwrite(self, data: bytes) -> None:
-        fits = self._limit - self._oldest
-        self._ring[self._oldest : self._oldest + len(data)] = data[:fits]
-        self._ring[: len(data[fits:])] = data[fits:]
-        if self._limit:
-            self._oldest = (self._oldest + len(data)) % self._limit
-
-
-def _continuation_bytes(text: bytes) -> int:
-    """How many bytes at the beginning belong to a character that began before: at most three."""
-    count = 0
-    while count < min(3, len(text)) and text[count] & 0xC0 == 0x80:
-        count += 1
-    return count
+def _ended(process_id: ProcessId, sandbox_id: SandboxId | None) -> errors.ProcessEnded:
+    return errors.ProcessEnded(f"process {process_id} has ended", sandbox_id=sandbox_id)

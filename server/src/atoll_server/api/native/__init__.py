@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Atoll's own API, v1: `protocol/http/README.md`."""
 
-from atoll_server.api.native import execute, files, health, images, keys, sandboxes
+from atoll_server.api.native import execute, files, health, images, keys, processes, sandboxes
 
 # What is asked for most comes first: paths are tried in this order.
 OPERATIONS = (
     *execute.OPERATIONS,
+    *processes.OPERATIONS,
     *files.OPERATIONS,
     *sandboxes.OPERATIONS,
     *health.OPERATIONS,

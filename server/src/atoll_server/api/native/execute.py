@@ -3,14 +3,12 @@
 
 from __future__ import annotations
 
-from starlette.types import Receive, Scope, Send
-
 from atoll.models import ExecRequest, ExecResult
+from atoll_server.api.forms import FORMS
 from atoll_server.api.native.wire import parse_command, render_exit, render_result
 from atoll_server.api.routing import JSON_TYPE, LARGE_BODY_LIMIT, Answer, Call, Operation, preferred
-from atoll_server.api.streaming import FORMS, stream_command
+from atoll_server.api.streaming import stream_events
 from atoll_server.engine.keys import Scope as KeyScope
-from atoll_server.engine.model import Command
 
 ANSWER_TYPES = (JSON_TYPE, *FORMS)
 
@@ -19,23 +17,10 @@ async def execute(call: Call) -> Answer:
     command = parse_command(await call.json(ExecRequest), call.settings)
     wanted = preferred(call.header(b"accept"), ANSWER_TYPES)
     if wanted in FORMS:
-        return _streamed(call, command, wanted)
+        running = call.engine.start(call.sandbox_id, command)
+        return stream_events(running, FORMS[wanted](), render_exit, call.request_id)
     completed = await call.unless_gone(call.engine.execute(call.sandbox_id, command))
     return call.answer(render_result(completed))
-
-
-def _streamed(call: Call, command: Command, media_type: str) -> Answer:
-    async def answer(_: Scope, receive: Receive, send: Send) -> None:
-        await stream_command(
-            call.engine.start(call.sandbox_id, command),
-            FORMS[media_type](),
-            render_exit,
-            request_id=call.request_id,
-            receive=receive,
-            send=send,
-        )
-
-    return answer
 
 
 OPERATIONS = (

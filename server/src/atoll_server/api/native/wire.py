@@ -29,6 +29,7 @@ from atoll.models import (
     SandboxInfo,
     SandboxPage,
     SandboxState,
+    StartProcess,
 )
 from atoll_server.api.records import render_builtins
 from atoll_server.api.routing import ApiSettings
@@ -146,14 +147,19 @@ def render_page(page: Page, wanted: SandboxFilter) -> SandboxPage:
 
 
 def parse_command(body: ExecRequest, settings: ApiSettings) -> Command:
-    if not body.command and body.command != "":
-        raise InvalidRequest("`command` must name a program: the list is empty")
-    if body.user is not None and body.run_as is not None and body.user != body.run_as:
-        raise InvalidRequest("`user` and `runAs` mean the same; give one")
     if body.timeout_ms > settings.max_command_timeout_ms:
         raise InvalidRequest(
             f"`timeoutMs` must be at most {settings.max_command_timeout_ms} on this server"
         )
+    return parse_what_to_run(body, body.timeout_ms)
+
+
+def parse_what_to_run(body: ExecRequest | StartProcess, timeout_ms: int | None) -> Command:
+    """What a command and a process have in common."""
+    if not body.command and body.command != "":
+        raise InvalidRequest("`command` must name a program: the list is empty")
+    if body.user is not None and body.run_as is not None and body.user != body.run_as:
+        raise InvalidRequest("`user` and `runAs` mean the same; give one")
     return Command(
         line=body.command if isinstance(body.command, str) else tuple(body.command),
         cwd=body.cwd,
@@ -161,7 +167,7 @@ def parse_command(body: ExecRequest, settings: ApiSettings) -> Command:
         user=body.user if body.user is not None else body.run_as,
         # Nothing to read and no input are the same to a command: the end of the file at once.
         stdin=parse_content("stdin", body.stdin, body.stdin_encoding) if body.stdin else None,
-        timeout=body.timeout_ms / 1000,
+        timeout=None if timeout_ms is None else timeout_ms / 1000,
     )
 
 
@@ -180,20 +186,28 @@ def render_exit(ended: Exit) -> Mapping[str, Any]:
 
 
 def _result(ended: Exit, *, stdout: str, stderr: str, truncated: bool) -> ExecResult:
-    number = ended.signal
-    if ended.timed_out and number is None:
-        number = int(signal.SIGTERM)  # it took the hint and left by itself
-    code = ended.code if number is None else 128 + number
+    code, signal_name = render_end(ended.code, ended.signal, timed_out=ended.timed_out)
     return ExecResult(
         stdout=stdout,
         stderr=stderr,
-        exit_code=None if ended.timed_out else code,
-        signal=None if number is None else _signal_name(number),
+        exit_code=code,
+        signal=signal_name,
         duration_ms=round(ended.duration * 1000),
         timed_out=ended.timed_out,
         oom_killed=ended.oom_killed,
         truncated=truncated,
     )
+
+
+def render_end(
+    code: int | None, number: int | None, *, timed_out: bool
+) -> tuple[int | None, str | None]:
+    """The exit code and the signal of what has ended."""
+    if timed_out and number is None:
+        number = int(signal.SIGTERM)  # it took the hint and left by itself
+    if number is not None:
+        code = 128 + number
+    return None if timed_out else code, None if number is None else _signal_name(number)
 
 
 def _signal_name(number: int) -> str:
@@ -248,7 +262,7 @@ def render_entry(entry: Entry) -> FileEntry:
         gid=entry.gid,
         user=None if entry.user is None else _render_path(entry.user),
         group=None if entry.group is None else _render_path(entry.group),
-        modified_at=_render_nanoseconds(entry.modified_ns),
+        modified_at=render_nanoseconds(entry.modified_ns),
         target=None if entry.target is None else _render_path(entry.target),
     )
 
@@ -297,7 +311,7 @@ def _render_instant(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
-def _render_nanoseconds(nanoseconds: int) -> str:
+def render_nanoseconds(nanoseconds: int) -> str:
     """A sandbox may give a file any time at all; one that no calendar holds is shown as its nearest end."""
     try:
         return _render_instant(datetime.fromtimestamp(nanoseconds / 1e9, UTC))

@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A process of a sandbox over one connection to its agent: started there, or attached to later."""
+
+from __future__ import annotations
+
+import asyncio
+import signal as signals
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Final, Protocol, Self, TypeVar
+
+from atoll_server.agent.connection import Connection, send_alone
+from atoll_server.agent.errors import AgentError, AgentProtocolError
+from atoll_server.agent.frames import MAX_DATA_BYTES, Kind
+from atoll_server.agent.messages import (
+    ATTACHED,
+    STARTED,
+    Answer,
+    Fields,
+    StartRequest,
+    read_end,
+    read_exit,
+)
+from atoll_server.engine.model import Exit, Output
+
+START_TIMEOUT: Final = 10.0
+EXIT_MARGIN: Final = 10.0
+
+T = TypeVar("T")
+
+_KILL_TREE: Final = {"op": "signal", "signal": int(signals.SIGKILL), "tree": True}
+_STREAMS: Final = {int(Kind.STDOUT): 1, int(Kind.STDERR): 2}
+
+
+class Agent(Protocol):
+    """What is needed of the client: where its agent listens, and what it speaks."""
+
+    path: str
+    generation: int
+
+    async def signal(self, process: int, signal: int, *, tree: bool) -> int: ...
+
+
+class AgentProcess:
+    """A process of the sandbox: `async with` starts it, `async for` gives its output as it comes and its exit last."""
+
+    process: int
+    pid: int
+
+    def __init__(self, agent: Agent, request: StartRequest, kill_on_leave: bool) -> None:
+        self._agent = agent
+        self._request = request
+        self._must_kill = kill_on_leave
+        self._stdin_offset = 0
+
+    async def __aenter__(self) -> Self:
+        self._connection = await Connection.open(self._agent.path)
+        try:
+            await self._connection.send_control(self._request.fields(self._agent.generation))
+            started = await reply(self._connection, STARTED, START_TIMEOUT)
+        except AgentError:
+            self._connection.close()
+            raise
+        except BaseException:
+            # It may run already, or soon, unknown to us.
+            self._connection.leave(_KILL_TREE)
+            raise
+        self.process, self.pid = started.process, started.pid
+        self._output = _Output(self._connection, read_exit)
+        self._deadline = self._exit_deadline()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._must_kill and not self._output.has_ended and not self._has_killed_tree():
+            return self._connection.leave(_KILL_TREE)
+        self._connection.close()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Output | Exit:
+        event = await self._output.next(self._patience())
+        if event is None:
+            raise StopAsyncIteration
+        return event
+
+    async def write_stdin(self, data: bytes) -> bool:
+        """Feeds the process at its own pace. False once nobody takes it, which is no error."""
+        for piece in pieces(data):
+            if not await self._send_stdin(piece):
+                return False
+        return True
+
+    async def close_stdin(self) -> None:
+        await self._send_stdin(b"")
+
+    async def signal(self, signal: int, *, tree: bool = True) -> int:
+        return await self._agent.signal(self.process, signal, tree=tree)
+
+    async def _send_stdin(self, piece: memoryview | bytes) -> bool:
+        # A process may leave its input alone for as long as it likes.
+        offset = self._stdin_offset
+        self._stdin_offset += len(piece)
+        return await self._connection.send_data(Kind.STDIN, offset, piece, timeout=None)
+
+    def _exit_deadline(self) -> float | None:
+        if self._request.timeout is None:
+            return None
+        limit = self._request.timeout + self._request.grace + EXIT_MARGIN
+        return asyncio.get_running_loop().time() + limit
+
+    def _patience(self) -> float | None:
+        # A slow consumer may get here late; what the agent has to say is then still on its way.
+        if self._deadline is None:
+            return None
+        return max(EXIT_MARGIN, self._deadline - asyncio.get_running_loop().time())
+
+    def _has_killed_tree(self) -> bool:
+        # On a connection of its own, because ours may be full of input that the process does not take. It must not
+        # wait: leaving is often a cancellation, and what cancelled us may do so again.
+        generation = self._agent.generation
+        request = {**_KILL_TREE, "generation": generation, "process": self.process}
+        return send_alone(self._agent.path, request)
+
+
+class AttachedProcess:
+    """A process that others started. Entered, it says where the output begins that `async for` gives, with the exit
+    last; if it was not to be followed, it ends with what there is now. Leaving changes nothing.
+    """
+
+    position: int
+    stdout: int
+    stderr: int
+    dropped: int
+
+    def __init__(self, agent: Agent, fields: Fields) -> None:
+        self._agent = agent
+        self._fields = fields
+
+    async def __aenter__(self) -> Self:
+        self._connection = await Connection.open(self._agent.path)
+        try:
+            await self._connection.send_control(self._fields)
+            attached = await reply(self._connection, ATTACHED, START_TIMEOUT)
+            if attached.position != attached.stdout + attached.stderr:
+                raise AgentProtocolError("a position that is not the sum of its offsets")
+        except BaseException:
+            self._connection.close()
+            raise
+        self.position, self.dropped = attached.position, attached.dropped
+        self.stdout, self.stderr = attached.stdout, attached.stderr
+        self._output = _Output(self._connection, read_end, self.stdout, self.stderr)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._connection.close()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Output | Exit:
+        event = await self._output.next(None)
+        if event is None:
+            raise StopAsyncIteration
+        return event
+
+
+class _Output:
+    """The frames of a process's output, checked to follow one another, and its end."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        read_last: Callable[[bytes], Exit | None],
+        stdout: int = 0,
+        stderr: int = 0,
+    ) -> None:
+        self.has_ended = False
+        self._connection = connection
+        self._read_last = read_last
+        self._offsets = {1: stdout, 2: stderr}
+
+    async def next(self, patience: float | None) -> Output | Exit | None:
+        """The next piece, then the exit, then None."""
+        if self.has_ended:
+            return None
+        kind, offset, payload = await self._connection.receive(patience)
+        if stream := _STREAMS.get(kind):
+            if offset != self._offsets[stream]:
+                raise AgentProtocolError(f"output at {offset} instead of {self._offsets[stream]}")
+            self._offsets[stream] += len(payload)
+            return Output(stream, offset, payload)
+        if kind != Kind.CONTROL:
+            raise AgentProtocolError(f"frame of kind {kind} from a process")
+        exit = self._read_last(payload)
+        self.has_ended = True
+        return exit
+
+
+async def reply(connection: Connection, answer: Answer[T], timeout: float) -> T:
+    """The agent's one answer, read as a record."""
+    return answer.read(await control(connection, timeout))
+
+
+async def control(connection: Connection, timeout: float | None) -> bytes:
+    """The payload of the next frame, which must be a control one."""
+    kind, _, payload = await connection.receive(timeout)
+    if kind != Kind.CONTROL:
+        raise AgentProtocolError(f"frame of kind {kind} instead of an answer")
+    return payload
+
+
+def pieces(data: bytes) -> Iterator[memoryview]:
+    """Data in pieces that fit into a frame."""
+    view = memoryview(data)
+    for start in range(0, len(view), MAX_DATA_BYTES):
+        yield view[start : start + MAX_DATA_BYTES]

@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Commands that somebody waits for: run to the end with a bounded result, or followed, and killed when left."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Final, Self
+
+from atoll_server.agent.client import AgentClient
+from atoll_server.agent.errors import AgentError, AgentFailure
+from atoll_server.agent.messages import StartRequest
+from atoll_server.agent.process import AgentProcess
+from atoll_server.engine import errors
+from atoll_server.engine.model import Command, Completed, Exit, Output, SandboxId, StartOptions
+from atoll_server.engine.notes import Note, pack_note
+
+OUTPUT_LIMIT: Final = 10 << 20
+KILL_GRACE: Final = 5.0
+
+# How the agent says that a command could not start, and the reason we give.
+_NOT_STARTED: Final = {
+    "program_not_found": "not_found",
+    "program_not_executable": "not_executable",
+    "bad_directory": "bad_directory",
+    "unknown_user": "unknown_user",
+    "spawn_failed": "spawn_failed",
+}
+_REQUEST_ERRORS: Final[dict[str, type[errors.EngineError]]] = {
+    "invalid": errors.InvalidRequest,
+    "limit": errors.TooLarge,
+}
+_NO_OPTIONS: Final = StartOptions()
+_SIGKILL: Final = 9
+_SHELL_SAW_SIGKILL: Final = 128 + _SIGKILL
+
+
+@dataclass(frozen=True)
+class ProcessDefaults:
+    """What a command takes from its sandbox where it says nothing itself."""
+
+    workdir: str
+    env: Mapping[str, str]
+    sandbox_id: SandboxId | None = None
+
+
+async def execute(
+    agent: AgentClient,
+    command: Command,
+    *,
+    defaults: ProcessDefaults,
+    limit: int = OUTPUT_LIMIT,
+    claim_oom_kill: Callable[[], bool] | None = None,
+) -> Completed:
+    """Run a command to its end and keep the last `limit` bytes of each stream. See `start`."""
+    tails = Tails(limit)
+    async with start(agent, command, defaults=defaults, claim_oom_kill=claim_oom_kill) as running:
+        while isinstance(event := await anext(running), Output):
+            tails.append(event)
+    return tails.completed(event)
+
+
+def start(
+    agent: AgentClient,
+    command: Command,
+    *,
+    defaults: ProcessDefaults,
+    claim_oom_kill: Callable[[], bool] | None = None,
+) -> RunningCommand:
+    """A command that runs inside `async with`; `async for` gives its output and at last its exit.
+
+    Leaving before the exit kills the whole tree. `claim_oom_kill` answers whether a process of the sandbox was
+    killed for want of memory that was not claimed before; it is asked only about a command that ended by SIGKILL.
+    """
+    return RunningCommand(agent, command, defaults, claim_oom_kill)
+
+
+class RunningCommand:
+    """Made by `start`. Entering raises `CommandNotStarted` where there is nothing to follow."""
+
+    def __init__(
+        self,
+        agent: AgentClient,
+        command: Command,
+        defaults: ProcessDefaults,
+        claim_oom_kill: Callable[[], bool] | None,
+    ) -> None:
+        self._sandbox_id = defaults.sandbox_id
+        self._claim_oom_kill = claim_oom_kill
+        self._command = command
+        self._stdin = command.stdin
+        self._process: AgentProcess = agent.start(start_request(command, defaults))
+        self._feeding: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._process.__aenter__()
+        except AgentFailure as failure:
+            raise not_started(failure, self._command, self._sandbox_id) from failure
+        if self._stdin:
+            self._feeding = asyncio.get_running_loop().create_task(self._feed(self._stdin))
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._process.__aexit__(kind, error, traceback)
+        if self._feeding is not None:
+            self._feeding.cancel()
+            await asyncio.wait((self._feeding,))
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Output | Exit:
+        try:
+            event = await self._process.__anext__()
+        except AgentFailure as failure:
+            raise engine_error(failure, self._sandbox_id) from failure
+        return claimed(event, self._claim_oom_kill) if isinstance(event, Exit) else event
+
+    async def _feed(self, stdin: bytes) -> None:
+        # A command need not read what it is given, and may be gone by now: its exit says how that went.
+        with contextlib.suppress(AgentFailure):
+            if await self._process.write_stdin(stdin):
+                await self._process.close_stdin()
+
+
+def claimed(exit: Exit, claim_oom_kill: Callable[[], bool] | None) -> Exit:
+    """The exit, with what the sandbox's control group knows of it."""
+    if claim_oom_kill is None or exit.timed_out:
+        return exit
+    was_killed = exit.signal == _SIGKILL or exit.code == _SHELL_SAW_SIGKILL
+    return replace(exit, oom_killed=True) if was_killed and claim_oom_kill() else exit
+
+
+def start_request(
+    command: Command,
+    defaults: ProcessDefaults,
+    *,
+    options: StartOptions | None = None,
+    detach: bool = False,
+    keep_stdin: bool = False,
+) -> StartRequest:
+    """What the agent is asked for, and what it keeps for us."""
+    options = options or _NO_OPTIONS
+    cwd = _resolve(command.cwd, defaults.workdir)
+    return StartRequest(
+        program=command.line,
+        cwd=cwd,
+        make_cwd=command.cwd is None,
+        env={**defaults.env, **command.env},
+        user=command.user,
+        stdin=keep_stdin or bool(command.stdin),
+        timeout=command.timeout,
+        grace=KILL_GRACE,
+        note=pack_note(Note(command.line, cwd, command.user)),
+        tag=options.tag,
+        terminal=options.terminal,
+        idle_timeout=options.idle_timeout,
+        keep_stdin=keep_stdin,
+        detach=detach,
+    )
+
+
+def _resolve(cwd: str | None, workdir: str) -> str:
+    if cwd is None:
+        return workdir
+    return cwd if cwd.startswith("/") else f"{workdir.rstrip('/')}/{cwd}"
+
+
+def not_started(
+    failure: AgentFailure, command: Command, sandbox_id: SandboxId | None
+) -> errors.EngineError:
+    """What kept the command from running, with the name it is about."""
+    if not isinstance(failure, AgentError) or failure.code not in _NOT_STARTED:
+        return engine_error(failure, sandbox_id)
+    reason = _NOT_STARTED[failure.code]
+    program = "a shell" if isinstance(command.line, str) else command.line[0]
+    about = {"bad_directory": command.cwd or "the working directory", "unknown_user": command.user}
+    message = f"{failure.message}: {errors.show_name(about.get(reason) or program)}"
+    return errors.CommandNotStarted(message, reason=reason, sandbox_id=sandbox_id)
+
+
+def engine_error(failure: AgentFailure, sandbox_id: SandboxId | None) -> errors.EngineError:
+    if not isinstance(failure, AgentError):
+        return errors.SandboxFailed(str(failure), sandbox_id=sandbox_id, op="exec")
+    kind = _REQUEST_ERRORS.get(failure.code, errors.Internal)
+    return kind(failure.message, sandbox_id=sandbox_id, op="exec")
+
+
+class Tails:
+    """The last bytes of both streams."""
+
+    def __init__(self, limit: int) -> None:
+        self._stdout, self._stderr = _Tail(limit), _Tail(limit)
+
+    def append(self, output: Output) -> None:
+        (self._stdout if output.stream == 1 else self._stderr).append(output.data)
+
+    def completed(self, exit: Exit, *, is_cut: bool = False) -> Completed:
+        """The end of a command. `is_cut`: there was output before what came here."""
+        is_cut = is_cut or self._stdout.is_cut or self._stderr.is_cut
+        return Completed(self._stdout.kept(), self._stderr.kept(), exit, is_cut)
+
+
+class _Tail:
+    """The last bytes of a stream, in a ring that never outgrows its limit."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._ring = bytearray()
+        self._oldest = 0
+        self.is_cut = False
+
+    def append(self, data: bytes) -> None:
+        room = self._limit - len(self._ring)
+        self._ring += data[:room]
+        if len(data) > room:
+            self.is_cut = True
+            self._overwrite(data[max(room, len(data) - self._limit) :])
+
+    def kept(self) -> bytes:
+        """What is left of the stream. Where it was cut, it begins with a whole UTF-8 character."""
+        if not self.is_cut:
+            return bytes(self._ring)
+        view = memoryview(self._ring)
+        kept = b"".join((view[self._oldest :], view[: self._oldest]))
+        return kept[_continuation_bytes(kept) :]
+
+    def _overwrite(self, data: bytes) -> None:
+        fits = self._limit - self._oldest
+        self._ring[self._oldest : self._oldest + len(data)] = data[:fits]
+        self._ring[: len(data[fits:])] = data[fits:]
+        if self._limit:
+            self._oldest = (self._oldest + len(data)) % self._limit
+
+
+def _continuation_bytes(text: bytes) -> int:
+    """How many bytes at the beginning belong to a character that began before: at most three."""
+    count = 0
+    while count < min(3, len(text)) and text[count] & 0xC0 == 0x80:
+        count += 1
+    return count
