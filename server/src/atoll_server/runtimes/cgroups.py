@@ -69,8 +69,12 @@ class Group:
     directories: Mapping[str, Path]
 
     def entry_files(self) -> tuple[Path, ...]:
-        """Writing `0` to each of these moves the writer in."""
-        return tuple(directory / "cgroup.procs" for directory in self.directories.values())
+        """Writing `0` to each of these moves the writer in, which must have one thread.
+
+        On v1 that is `tasks`: for `cgroup.procs` the kernel stops all forking of the host, and waits 5 to 15 ms for it.
+        """
+        name = "cgroup.procs" if self.version == 2 else "tasks"
+        return tuple(directory / name for directory in self.directories.values())
 
     def pids(self) -> tuple[int, ...]:
         """Every process in the group, from the host's view; none if the group is gone."""
