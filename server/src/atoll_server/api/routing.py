@@ -220,17 +220,27 @@ class Call:
             if not message.get("more_body", False):
                 return
 
-    async def unless_gone(self, work: Coroutine[Any, Any, Result]) -> Result:
+    async def unless_gone(
+        self, work: Coroutine[Any, Any, Result], *, watch_after: float = WATCH_AFTER_SECONDS
+    ) -> Result:
         """The result of `work`, which is cancelled as soon as the client goes away. After the body was read."""
-        return await unless_gone(self.receive, work)
+        return await unless_gone(self.receive, work, watch_after=watch_after)
 
     def answer(self, record: Any, *, status: int = 200) -> Reply:
         """This record as the answer."""
         return Reply(render_json(record), status)
 
 
-async def unless_gone(receive: Receive, work: Coroutine[Any, Any, Result]) -> Result:
-    """The result of `work`, which is cancelled as soon as the client goes away: then `ClientGone`."""
+async def unless_gone(
+    receive: Receive,
+    work: Coroutine[Any, Any, Result],
+    *,
+    watch_after: float = WATCH_AFTER_SECONDS,
+) -> Result:
+    """The result of `work`, which is cancelled as soon as the client goes away: then `ClientGone`.
+
+    Work that is done within `watch_after` seconds is not cancelled.
+    """
     failure: Exception | None = None
     try:
         async with asyncio.TaskGroup() as group:
@@ -238,7 +248,7 @@ async def unless_gone(receive: Receive, work: Coroutine[Any, Any, Result]) -> Re
             # Most work is done before watching over it would begin, and then costs no task and no turn of the loop.
             # A client that left meanwhile is noticed then.
             timer = asyncio.get_running_loop().call_later(
-                WATCH_AFTER_SECONDS, lambda: watchers.append(group.create_task(wait_gone(receive)))
+                watch_after, lambda: watchers.append(group.create_task(wait_gone(receive)))
             )
             try:
                 result = await work

@@ -18,7 +18,8 @@ from atoll_server.engine.keys import Scope
 
 async def create(call: Call) -> Reply:
     spec = parse_spec(await call.json(CreateSandbox), call.settings)
-    sandbox = await call.unless_gone(call.engine.create(spec))
+    # Watched from its beginning, however short it is: a sandbox that nobody was told of is nobody's to end.
+    sandbox = await call.unless_gone(call.engine.create(spec), watch_after=0.0)
     return call.answer(render_sandbox(sandbox), status=201)
 
 
