@@ -65,7 +65,7 @@ impl Drainer {
                 Some(ready) => self.turn(pump, &ready, &mut buffer),
                 None => true,
             });
-            self.history.leave_memory();
+            self.history.make_room();
         }
     }
 

@@ -13,6 +13,8 @@ const KEEP_ENDED: usize = 256;
 const KEEP_TIME: Duration = Duration::from_secs(3600);
 /// What the journals of ended processes may hold in memory, all together. The oldest go to the disk.
 const LOOSE_BYTES: u64 = 512 << 10;
+/// What they may hold in memory and on the disk, all together. The oldest then lose their output, never the newest.
+const KEPT_BYTES: u64 = 256 << 20;
 
 pub struct History {
     state: Mutex<State>,
@@ -23,6 +25,7 @@ struct State {
     /// In the order in which they ended.
     ended: VecDeque<Ended>,
     loose_bytes: u64,
+    kept_bytes: u64,
     keep: usize,
     keep_time: Duration,
 }
@@ -32,6 +35,8 @@ struct Ended {
     at: Instant,
     /// What its journal holds in memory.
     loose_bytes: u64,
+    /// What its journal holds.
+    kept_bytes: u64,
 }
 
 impl Default for History {
@@ -41,6 +46,7 @@ impl Default for History {
                 all: BTreeMap::new(),
                 ended: VecDeque::new(),
                 loose_bytes: 0,
+                kept_bytes: 0,
                 keep: KEEP_ENDED,
                 keep_time: KEEP_TIME,
             }),
@@ -59,28 +65,22 @@ impl History {
         process.finish(exit);
         let mut state = self.lock();
         let loose_bytes = process.journal.memory_bytes();
+        let kept_bytes = process.journal.kept_bytes();
         state.loose_bytes += loose_bytes;
+        state.kept_bytes += kept_bytes;
         let process = Arc::clone(process);
-        state.ended.push_back(Ended { process, at: Instant::now(), loose_bytes });
+        state.ended.push_back(Ended { process, at: Instant::now(), loose_bytes, kept_bytes });
         state.purge();
     }
 
-    /// Keeps the memory of what has ended within its bound. After `finish`, once the client knows.
-    pub fn leave_memory(&self) {
-        let mut leaving = Vec::new();
+    /// Keeps what has ended within its bounds. After `finish`, once the client knows.
+    pub fn make_room(&self) {
         let mut state = self.lock();
-        let State { ended, loose_bytes, .. } = &mut *state;
-        for entry in ended {
-            if *loose_bytes <= LOOSE_BYTES {
-                break;
-            }
-            if entry.loose_bytes > 0 {
-                *loose_bytes -= entry.loose_bytes;
-                entry.loose_bytes = 0;
-                leaving.push(Arc::clone(&entry.process));
-            }
-        }
+        let emptied = state.take_oldest_kept();
+        let leaving = state.take_oldest_loose();
         drop(state);
+        // Without the lock: both may wait for the disk.
+        emptied.iter().for_each(|process| process.journal.empty());
         leaving.iter().for_each(|process| process.journal.leave_memory());
     }
 
@@ -125,6 +125,38 @@ impl History {
 }
 
 impl State {
+    /// Those whose output has to go, so that the others keep theirs.
+    fn take_oldest_kept(&mut self) -> Vec<Arc<Process>> {
+        let mut taken = Vec::new();
+        let older = self.ended.len().saturating_sub(1);
+        for entry in self.ended.iter_mut().take(older) {
+            if self.kept_bytes <= KEPT_BYTES {
+                break;
+            }
+            if entry.kept_bytes > 0 && !entry.process.journal.is_followed() {
+                self.kept_bytes -= std::mem::take(&mut entry.kept_bytes);
+                self.loose_bytes -= std::mem::take(&mut entry.loose_bytes);
+                taken.push(Arc::clone(&entry.process));
+            }
+        }
+        taken
+    }
+
+    /// Those whose output has to leave the memory.
+    fn take_oldest_loose(&mut self) -> Vec<Arc<Process>> {
+        let mut taken = Vec::new();
+        for entry in &mut self.ended {
+            if self.loose_bytes <= LOOSE_BYTES {
+                break;
+            }
+            if entry.loose_bytes > 0 {
+                self.loose_bytes -= std::mem::take(&mut entry.loose_bytes);
+                taken.push(Arc::clone(&entry.process));
+            }
+        }
+        taken
+    }
+
     fn purge(&mut self) {
         let is_free = |entry: &Ended| !entry.process.journal.is_followed();
         while self.ended.len() > self.keep {
@@ -147,6 +179,7 @@ impl State {
     fn remove(&mut self, index: usize) {
         if let Some(entry) = self.ended.remove(index) {
             self.loose_bytes -= entry.loose_bytes;
+            self.kept_bytes -= entry.kept_bytes;
             self.all.remove(&entry.process.id);
         }
     }

@@ -134,15 +134,31 @@ impl Journal {
         self.lock().memory_length()
     }
 
+    /// How much of the log is kept, in memory and on the disk.
+    pub fn kept_bytes(&self) -> u64 {
+        let state = self.lock();
+        state.end.log - state.first().log
+    }
+
+    /// Gives up all that is kept, unless it is being read. What comes to read it is told how much that was.
+    pub fn empty(&self) {
+        let mut state = self.lock();
+        if state.readers.is_empty() {
+            while state.drop_front() {}
+            state.spare = Vec::new();
+        }
+    }
+
     /// Moves everything to the disk. What may not be there, or does not fit, is given up unless it
     /// is being read.
     pub fn leave_memory(&self) {
         let mut state = self.lock();
         let has_left = !state.is_always_brief && state.spill_all();
-        if !has_left && state.readers.is_empty() {
-            while state.drop_front() {}
-        }
         state.spare = Vec::new();
+        drop(state);
+        if !has_left {
+            self.empty();
+        }
     }
 
     /// Adds a reader that begins at a position, or at the end.
@@ -252,11 +268,6 @@ mod tests {
         journal
     }
 
-    fn kept(journal: &Journal) -> u64 {
-        let (first, end) = journal.extent();
-        end.log - first.log
-    }
-
     #[test]
     fn on_a_full_disk_the_newest_part_is_kept() {
         let journal = journal_on_a_full_disk();
@@ -268,10 +279,10 @@ mod tests {
             );
         }
 
-        assert!((MEMORY_BYTES..=BRIEF_BYTES).contains(&kept(&journal)));
+        assert!((MEMORY_BYTES..=BRIEF_BYTES).contains(&journal.kept_bytes()));
         journal.complete();
         journal.leave_memory();
-        assert_eq!(kept(&journal), 0);
+        assert_eq!(journal.kept_bytes(), 0);
     }
 
     #[test]

@@ -138,7 +138,7 @@ impl<'a> Session<'a> {
             // Behind what is queued, of which half a frame may have gone already.
             Err(error) => self.say_last(error),
         }
-        agent.history.leave_memory();
+        agent.history.make_room();
     }
 
     fn say_last(self, error: Error) {

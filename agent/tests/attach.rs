@@ -324,6 +324,26 @@ fn ended_processes_are_forgotten_when_told_and_when_there_are_too_many() {
 }
 
 #[test]
+fn the_oldest_ended_processes_lose_their_output_where_all_hold_too_much() {
+    let agent = Agent::start();
+    let large = [("journal_bytes", Value::Int(100 << 20))];
+    let ids: Vec<i64> = (0..3)
+        .map(|_| {
+            let id = start_detached(&agent, "head -c 95000000 /dev/zero", &large);
+            wait_until(|| has_ended(&agent, id));
+            id
+        })
+        .collect();
+
+    wait_until(|| int(&process(&agent, ids[0]), "first") == 95_000_000);
+    assert_eq!(int(&process(&agent, ids[1]), "first"), 0);
+    assert_eq!(int(&process(&agent, ids[2]), "first"), 0);
+    assert_eq!(int(&process(&agent, ids[0]), "code"), 0);
+    let followed = follow_from(&agent, ids[0], 0);
+    assert_eq!(int(&followed.events[0], "dropped"), 95_000_000);
+}
+
+#[test]
 fn timeout_and_exit_of_a_detached_process_are_kept() {
     let agent = Agent::start();
     let id = start_detached(&agent, "sleep 100", &[("timeout_ms", Value::Int(100))]);
