@@ -18,6 +18,8 @@ DOCUMENTED = {
     ("GET", "/v1/health"),
     ("GET", "/v1/openapi.json"),
     ("GET", "/v1/images"),
+    ("GET", "/v1/pool"),
+    ("PUT", "/v1/pool"),
     ("GET", "/v1/keys"),
     ("POST", "/v1/keys"),
     ("DELETE", "/v1/keys/{key_id}"),

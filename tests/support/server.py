@@ -137,6 +137,8 @@ class ServerProcess:
             "ATOLL_RUN_DIR": str(self.run_dir),
             # Tests try many wrong keys from one address, on purpose.
             "ATOLL_AUTH_FAILURES_PER_MINUTE": "0",
+            # What a test makes is made then and there, unless the test is about the pool.
+            "ATOLL_POOL_SIZE": "0",
             **self._settings,
         }
 

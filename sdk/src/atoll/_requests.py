@@ -24,6 +24,7 @@ from .models import (
     MoveFile,
     ProcessStatus,
     PtySize,
+    ResizePool,
     SandboxState,
     SignalProcess,
     StartProcess,
@@ -80,6 +81,15 @@ def health() -> Request:
 
 def list_images() -> Request:
     return Request(b"GET", "/v1/images")
+
+
+def get_pool() -> Request:
+    return Request(b"GET", "/v1/pool")
+
+
+def resize_pool(size: int) -> Request:
+    body = _wire.encode(ResizePool, {"size": size})
+    return Request(b"PUT", "/v1/pool", (_JSON, _JSON_BODY), body)
 
 
 def create_key(*, name: str | None, scopes: str | Sequence[str] | None) -> Request:

@@ -187,6 +187,44 @@ class ImageList:
 
 
 @dataclass(frozen=True)
+class PoolShape:
+    """What a server holds ready of one image, runtime and size. Counts are since its start."""
+
+    image: str
+    runtime: Runtime
+    memory_mb: int
+    disk_mb: int
+    target: int = field(metadata=_described("how many should be idle, by what is asked for"))
+    idle: int = field(metadata=_described("how many wait to be taken"))
+    building: int
+    demand: int = field(metadata=_described("requests lately: each counts half after five minutes"))
+    hits: int = field(metadata=_described("requests that were given one"))
+    misses: int = field(metadata=_described("requests that found none and had one built"))
+    built: int
+    failed: int
+    died: int
+    retired: int = field(metadata=_described("ended because too old or not wanted"))
+
+
+@dataclass(frozen=True)
+class PoolInfo:
+    """The answer of `/v1/pool`."""
+
+    size: int = field(metadata=_described("how many are held ready at most, of all shapes"))
+    min_idle: int
+    max_idle_ms: int
+    refill: int = field(metadata=_described("how many are built at once"))
+    shapes: list[PoolShape]
+
+
+@dataclass(frozen=True)
+class ResizePool:
+    """The body of `PUT /v1/pool`."""
+
+    size: int = field(metadata=_described("how many to hold ready; 0 for none", ge=0, le=1000))
+
+
+@dataclass(frozen=True)
 class ExecRequest:
     """The body of `POST /v1/sandboxes/{id}/execute`."""
 
@@ -536,6 +574,7 @@ class CreateKey:
         default_factory=lambda: ["sandbox:*"],
         metadata=_described(
             "what it may do: `sandbox:read`, `sandbox:files` and so on, `sandbox:*` for all of these, `keys:manage`, "
+            "`pool:manage`, "
             "or `full`; nothing that the key lacks that asks",
             max_items=32,
         ),

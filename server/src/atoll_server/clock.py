@@ -67,3 +67,14 @@ class ManualClock:
         for _, wakened in due:
             if not wakened.done():
                 wakened.set_result(None)
+
+
+async def wait_for_news(clock: Clock, news: asyncio.Event, at: float | None) -> None:
+    """Return when `news` is set, or once `clock.monotonic()` has reached `at`; None is never."""
+    async with asyncio.TaskGroup() as waiting:
+        tasks: list[asyncio.Task[object]] = [waiting.create_task(news.wait())]
+        if at is not None:
+            tasks.append(waiting.create_task(clock.sleep(max(0.0, at - clock.monotonic()))))
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            task.cancel()

@@ -133,6 +133,34 @@ class Settings:
             "le": 3_600_000,
         },
     )
+    pool_size: int | None = field(
+        default=None,
+        metadata={
+            "description": "sandboxes held ready for whoever asks next; 4, or none with `private`, unless said",
+            "ge": 0,
+            "le": 1000,
+        },
+    )
+    pool_min_idle: int = field(
+        default=1,
+        metadata={
+            "description": "how many of them at least of each image, runtime and size that was asked for lately",
+            "ge": 0,
+            "le": 1000,
+        },
+    )
+    pool_max_idle_ms: int = field(
+        default=3_600_000,
+        metadata={
+            "description": "age at which one that nobody took is replaced",
+            "ge": 1000,
+            "le": MAX_LIFETIME_MS,
+        },
+    )
+    pool_refill: int = field(
+        default=2,
+        metadata={"description": "how many are built at once", "ge": 1, "le": 64},
+    )
     terminated_keep_days: float = field(
         default=30.0,
         metadata={

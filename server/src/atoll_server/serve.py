@@ -23,18 +23,21 @@ import uvicorn
 import uvloop
 from starlette.types import ASGIApp
 
+from atoll.models import CreateSandbox
 from atoll_server import __version__, logs
 from atoll_server.api.app import build_app
 from atoll_server.api.connection import BoundedConnection
+from atoll_server.api.native.wire import parse_spec
 from atoll_server.api.routing import ApiSettings
 from atoll_server.api.socket import MESSAGE_BYTES, PING_SECONDS, PONG_SECONDS, BoundedSocket
 from atoll_server.clock import Clock, SystemClock
 from atoll_server.config import ConfigError, Settings
 from atoll_server.engine.engine import Engine, EngineSettings
 from atoll_server.engine.errors import RuntimeUnavailable
-from atoll_server.engine.images import ImageRefused, parse_images
+from atoll_server.engine.images import HOST, ImageRefused, parse_images
 from atoll_server.engine.keys import Keys, make_key
 from atoll_server.engine.model import RuntimeKind
+from atoll_server.engine.pool_plan import PoolSettings
 from atoll_server.engine.store import Store, StoreError
 from atoll_server.engine.store_sqlite import SqliteStore
 
@@ -48,6 +51,7 @@ GRACE_SECONDS = 3
 KEEP_ALIVE_SECONDS = 120
 BACKLOG = 1024
 OPEN_FILES = 65_536
+POOL_SIZE = 4
 PRUNE_EVERY_SECONDS = 3600.0
 
 
@@ -82,10 +86,11 @@ async def _serve(settings: Settings, clock: Clock) -> None:
         )
         keys, key_text = _load_keys(settings, store, clock)
         listeners = stack.enter_context(_listening(settings))
-        async with Engine.open(_engine_settings(settings), store, clock) as engine:
+        api = _api_settings(settings)
+        async with Engine.open(_engine_settings(settings, api), store, clock) as engine:
             announce = _announcement(settings, listeners, engine, key_text)
             async with _pruning(settings, store, clock):
-                app = build_app(engine, _api_settings(settings), keys, clock)
+                app = build_app(engine, api, keys, clock)
                 await _listen(app, settings, listeners, announce)
 
 
@@ -116,7 +121,7 @@ def _is_waitable(descriptor: int) -> bool:
     return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or os.isatty(descriptor)
 
 
-def _engine_settings(settings: Settings) -> EngineSettings:
+def _engine_settings(settings: Settings, api: ApiSettings) -> EngineSettings:
     return EngineSettings(
         state_dir=settings.state_dir,
         run_dir=settings.run_dir,
@@ -126,6 +131,18 @@ def _engine_settings(settings: Settings) -> EngineSettings:
         keep_processes=settings.keep_processes,
         keep_processes_seconds=settings.keep_processes_ms / 1000,
         private=settings.private,
+        pool=_pool_settings(settings),
+        standing=(parse_spec(CreateSandbox(image=settings.default_image or HOST), api),),
+    )
+
+
+def _pool_settings(settings: Settings) -> PoolSettings:
+    usual = 0 if settings.private else POOL_SIZE
+    return PoolSettings(
+        size=usual if settings.pool_size is None else settings.pool_size,
+        min_idle=settings.pool_min_idle,
+        max_idle=settings.pool_max_idle_ms / 1000,
+        refill=settings.pool_refill,
     )
 
 

@@ -47,6 +47,8 @@ from atoll_server.engine.model import (
     State,
     Written,
 )
+from atoll_server.engine.pool import ShapeStatistics
+from atoll_server.engine.pool_plan import PoolSettings, Shape
 from tests.unit.api.memory_processes import MemoryProcesses
 
 KEY = "rra_live_0123456789abcdefghijklmno"
@@ -67,6 +69,7 @@ class MemoryEngine:
         self.commanded = asyncio.Event()
         self.left = asyncio.Event()
         self.played = 0
+        self.pool_size = 4
         self.clock = ManualClock()
 
     def images(self) -> tuple[Image, ...]:
@@ -75,6 +78,26 @@ class MemoryEngine:
             Image("python", alias_of="host"),
             Image("own", directory=Path("/srv")),
         )
+
+    def pool(self) -> tuple[PoolSettings, tuple[ShapeStatistics, ...]]:
+        shape = Shape("host", RuntimeKind.GVISOR, memory_mb=4096, disk_mb=10240)
+        held = ShapeStatistics(
+            shape=shape,
+            target=self.pool_size,
+            idle=1,
+            building=2,
+            demand=2.6,
+            hits=5,
+            misses=6,
+            built=7,
+            failed=8,
+            died=9,
+            retired=10,
+        )
+        return PoolSettings(size=self.pool_size, max_idle=1.5), (held,)
+
+    def resize_pool(self, size: int) -> None:
+        self.pool_size = size
 
     async def create(self, spec: SandboxSpec) -> Sandbox:
         if self.refusal is not None:

@@ -59,6 +59,7 @@ async def test_document_is_served_without_a_key_and_has_every_route() -> None:
         "/v1/keys": ["get", "post"],
         "/v1/keys/{key_id}": ["delete"],
         "/v1/openapi.json": ["get"],
+        "/v1/pool": ["get", "put"],
         "/v1/sandboxes": ["get", "post"],
         "/v1/sandboxes/{id}": ["delete", "get"],
         "/v1/sandboxes/{id}/execute": ["post"],

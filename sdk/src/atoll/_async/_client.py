@@ -9,7 +9,7 @@ from typing import Any
 
 from .. import _requests, _wire
 from .._config import load_settings, mask_key
-from ..models import Health, ImageInfo, ImageList
+from ..models import Health, ImageInfo, ImageList, PoolInfo
 from ._keys import AsyncKeys
 from ._sandboxes import AsyncSandboxes
 from ._transport import AsyncTransport
@@ -93,6 +93,14 @@ class AsyncAtoll:
     async def images(self) -> list[ImageInfo]:
         """What sandboxes of this server can be made of: `host` first."""
         return _wire.decode(ImageList, await self._transport.send(_requests.list_images())).data
+
+    async def pool(self) -> PoolInfo:
+        """What the server holds ready for whoever creates a sandbox next. The key needs the scope `pool:manage`."""
+        return _wire.decode(PoolInfo, await self._transport.send(_requests.get_pool()))
+
+    async def resize_pool(self, size: int) -> PoolInfo:
+        """Has the server hold `size` sandboxes ready, at most 1000, until it ends. They are built in the background."""
+        return _wire.decode(PoolInfo, await self._transport.send(_requests.resize_pool(size)))
 
     async def aclose(self) -> None:
         """Closes connections, and a private server with the last client. May be repeated.

@@ -10,7 +10,7 @@ from typing import Any
 
 from .. import _requests, _wire
 from .._config import load_settings, mask_key
-from ..models import Health, ImageInfo, ImageList
+from ..models import Health, ImageInfo, ImageList, PoolInfo
 from ._keys import Keys
 from ._sandboxes import Sandboxes
 from ._transport import Transport
@@ -94,6 +94,14 @@ class Atoll:
     def images(self) -> list[ImageInfo]:
         """What sandboxes of this server can be made of: `host` first."""
         return _wire.decode(ImageList, self._transport.send(_requests.list_images())).data
+
+    def pool(self) -> PoolInfo:
+        """What the server holds ready for whoever creates a sandbox next. The key needs the scope `pool:manage`."""
+        return _wire.decode(PoolInfo, self._transport.send(_requests.get_pool()))
+
+    def resize_pool(self, size: int) -> PoolInfo:
+        """Has the server hold `size` sandboxes ready, at most 1000, until it ends. They are built in the background."""
+        return _wire.decode(PoolInfo, self._transport.send(_requests.resize_pool(size)))
 
     def close(self) -> None:
         """Closes connections, and a private server with the last client. May be repeated.

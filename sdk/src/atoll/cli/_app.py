@@ -22,7 +22,7 @@ from ._terminal import complain
 COMMANDS = (
     *("run", "create", "ls", "exec", "shell", "cp", "rm"),
     *("ps", "logs", "attach", "kill"),
-    *("images", "keys", "serve", "doctor"),
+    *("images", "keys", "pool", "serve", "doctor"),
 )
 
 

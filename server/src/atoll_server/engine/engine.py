@@ -8,15 +8,16 @@ import hashlib
 import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from atoll_server.clock import Clock
 from atoll_server.engine import commands, errors
+from atoll_server.engine.builder import Builder, KeepProcesses
 from atoll_server.engine.commands import ProcessDefaults, RunningCommand
 from atoll_server.engine.files import Files
 from atoll_server.engine.images import Image, Images
-from atoll_server.engine.lifecycle import KeepProcesses, Lifecycle, Live
+from atoll_server.engine.lifecycle import Lifecycle, Live
 from atoll_server.engine.model import (
     Cause,
     Command,
@@ -28,6 +29,8 @@ from atoll_server.engine.model import (
     SandboxId,
     SandboxSpec,
 )
+from atoll_server.engine.pool import ShapeStatistics
+from atoll_server.engine.pool_plan import PoolSettings, Shape
 from atoll_server.engine.processes import KEEP_ENDED, KEEP_ENDED_SECONDS, Processes
 from atoll_server.engine.site import HostPaths, Sites
 from atoll_server.engine.store import Store
@@ -44,7 +47,10 @@ AGENT_BINARY = Path(__file__).parent.parent / "_bin" / "atoll-agent"
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """What the engine needs to know. `run_dir` must be short: socket paths have at most 107 bytes."""
+    """What the engine needs to know. `run_dir` must be short: socket paths have at most 107 bytes.
+
+    `standing` are sandboxes of which the pool holds some before anybody has asked.
+    """
 
     state_dir: Path
     run_dir: Path
@@ -54,6 +60,8 @@ class EngineSettings:
     keep_processes: int = KEEP_ENDED
     keep_processes_seconds: float = KEEP_ENDED_SECONDS
     private: bool = False
+    pool: PoolSettings = PoolSettings()
+    standing: tuple[SandboxSpec, ...] = ()
 
 
 class Engine:
@@ -91,13 +99,15 @@ class Engine:
         images = Images(paths.images, settings.images)
         sites = _prepare_sites(paths, images, runtimes.drivers)
         keep = KeepProcesses(settings.keep_processes, settings.keep_processes_seconds)
-        lifecycle = Lifecycle(
-            sites, store, clock, lambda sandbox_id: str(paths.socket(sandbox_id)), keep=keep
-        )
+        builder = Builder(sites, lambda sandbox_id: str(paths.socket(sandbox_id)), keep)
+        kind = settings.runtime or next(iter(runtimes.usable))
+        standing = [Shape.of(spec, kind) for spec in settings.standing if kind in runtimes.usable]
+        lifecycle = Lifecycle(sites, builder, store, clock, settings.pool, standing)
         async with lifecycle.running():
             try:
                 yield cls(settings, lifecycle, store, images, runtimes)
             finally:
+                await lifecycle.empty_pool()
                 if settings.private:
                     await lifecycle.terminate_all(Cause.SHUTDOWN)
                 if lifecycle.count():
@@ -117,6 +127,15 @@ class Engine:
     def sandbox_count(self) -> int:
         """How many sandboxes are not terminated."""
         return self._lifecycle.count()
+
+    def pool(self) -> tuple[PoolSettings, tuple[ShapeStatistics, ...]]:
+        """How the pool is set, and what it holds."""
+        return self._lifecycle.pool.settings, self._lifecycle.pool.statistics()
+
+    def resize_pool(self, size: int) -> None:
+        """Hold so many sandboxes ready from now on, until the server ends."""
+        pool = self._lifecycle.pool
+        pool.resize(replace(pool.settings, size=size))
 
     async def create(self, spec: SandboxSpec) -> Sandbox:
         """Start a sandbox and return it `running`.

@@ -36,10 +36,11 @@ class Scope(enum.Enum):
     FILES = "sandbox:files"
     PORTS = "sandbox:ports"
     KEYS = "keys:manage"
+    POOL = "pool:manage"
 
 
 ALL_SCOPES = frozenset(Scope)
-SANDBOX_SCOPES = ALL_SCOPES - {Scope.KEYS}
+SANDBOX_SCOPES = ALL_SCOPES - {Scope.KEYS, Scope.POOL}
 # Words for sets that grow with later versions; they are kept as words, so that a key's meaning grows with them.
 _SETS = {"full": ALL_SCOPES, "sandbox:*": SANDBOX_SCOPES}
 SCOPE_WORDS = (*_SETS, *(scope.value for scope in Scope))

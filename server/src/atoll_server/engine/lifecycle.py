@@ -9,19 +9,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import errno
 import logging
 import os
-import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from atoll_server.agent.client import AgentClient
 from atoll_server.agent.errors import AgentFailure
-from atoll_server.agent.messages import PROCESSES_GENERATION
-from atoll_server.clock import Clock
+from atoll_server.clock import Clock, wait_for_news
 from atoll_server.engine import errors, states
+from atoll_server.engine.builder import Blank, Builder
 from atoll_server.engine.expiry import Deadlines
 from atoll_server.engine.ids import new_sandbox_id
 from atoll_server.engine.model import (
@@ -33,23 +31,23 @@ from atoll_server.engine.model import (
     SandboxSpec,
     State,
 )
-from atoll_server.engine.processes import KEEP_ENDED, KEEP_ENDED_SECONDS, OomKills
+from atoll_server.engine.pool import Pool, read_load
+from atoll_server.engine.pool_plan import PoolSettings, Shape
+from atoll_server.engine.processes import OomKills
 from atoll_server.engine.recover import plan_recovery
 from atoll_server.engine.site import Site, Sites
 from atoll_server.engine.states import Event
 from atoll_server.engine.store import Store, Stored
+from atoll_server.engine.threads import in_thread
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 BUILDS_AT_ONCE = 8
-HANDSHAKE_TIMEOUT = 20.0
 # An agent that survived us listens already.
 ADOPTION_TIMEOUT = 5.0
 # How long a killed process may take to give its memory back before the next largest goes.
 RELIEF_PAUSE = 0.05
-
-_NO_ROOM = (errno.ENOSPC, errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.EDQUOT)
 
 # What a sweep needs of a spec that nobody remembers: nothing, but the record wants one.
 _FORGOTTEN = SandboxSpec("", Limits(0, 0, 0), {}, "/", 0.0, 0.0, {})
@@ -70,53 +68,59 @@ class Live:
         self.oom_kills = OomKills(self.site.claim_oom_kill)
 
 
-@dataclass(frozen=True)
-class KeepProcesses:
-    """How many processes that have ended an agent keeps, and for how many seconds."""
-
-    count: int = KEEP_ENDED
-    seconds: float = KEEP_ENDED_SECONDS
-
-
 class Lifecycle:
     """Owns every live sandbox. Used as `async with`, so that its tasks are waited for."""
 
     def __init__(
         self,
         sites: Sites,
+        builder: Builder,
         store: Store,
         clock: Clock,
-        socket_path: Callable[[SandboxId], str],
-        *,
-        keep: KeepProcesses = KeepProcesses(),  # a frozen record
+        pool: PoolSettings,
+        standing: Sequence[Shape] = (),
     ) -> None:
         self._sites = sites
-        self._keep = keep
+        self._builder = builder
         self._store = store
         self._clock = clock
-        self._socket_path = socket_path
         self._live: dict[SandboxId, Live] = {}
         self._deadlines = Deadlines()
         self._deadlines_changed = asyncio.Event()
         self._builds = asyncio.Semaphore(BUILDS_AT_ONCE)
         self._creating: dict[SandboxId, asyncio.Event] = {}
         self._beside: set[asyncio.Task[Any]] = set()
+        self.pool = Pool(
+            pool,
+            clock,
+            build=self._build_ahead,
+            remove=builder.remove,
+            load=lambda: read_load(len(self._creating)),
+            standing=standing,
+        )
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Keep deadlines and watch for deaths during the `with` block."""
+        """Keep deadlines, watch for deaths and fill the pool during the `with` block."""
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             expiry = tasks.create_task(self._expire())
             try:
                 await self._recover()
+                self._filling = tasks.create_task(self.pool.run())
                 yield
             finally:
                 expiry.cancel()
+                self.pool.close()
                 for task in self._beside:
                     task.cancel()
                 for live in self._live.values():
                     self._stop_watching(live)
+
+    async def empty_pool(self) -> None:
+        """End all that was built ahead, for good."""
+        self.pool.close()
+        await asyncio.wait([self._filling])
 
     def live(self, sandbox_id: SandboxId) -> Live:
         """The sandbox if one may run commands in it, else the error that says why not."""
@@ -188,65 +192,73 @@ class Lifecycle:
         )
 
     async def _create(self, spec: SandboxSpec, kind: RuntimeKind, isolation: str) -> Sandbox:
-        sandbox_id = new_sandbox_id()
-        creating = Sandbox(
-            sandbox_id, State.CREATING, spec, kind, isolation, created_at=self._clock.now()
-        )
+        shape = Shape.of(spec, kind)
+        while (blank := self.pool.take(shape)) is not None:
+            creating = self._sandbox(blank.id, spec, kind, isolation)
+            try:
+                async with self._being_created(creating.id):
+                    return await self._claim(blank, creating)
+            except errors.Internal:
+                # It died at this moment, and nobody has heard of it.
+                self.pool.note_death(shape)
+            except errors.EngineError:
+                await self._record_failure(creating)
+                raise
+        creating = self._sandbox(new_sandbox_id(), spec, kind, isolation)
+        async with self._being_created(creating.id), self._builds:
+            return await self._start(creating)
+
+    def _sandbox(
+        self, sandbox_id: SandboxId, spec: SandboxSpec, kind: RuntimeKind, isolation: str
+    ) -> Sandbox:
+        now = self._clock.now()
+        return Sandbox(sandbox_id, State.CREATING, spec, kind, isolation, created_at=now)
+
+    @contextlib.asynccontextmanager
+    async def _being_created(self, sandbox_id: SandboxId) -> AsyncIterator[None]:
+        """Whoever ends a sandbox in this block waits for the end of the block."""
         self._creating[sandbox_id] = asyncio.Event()
         try:
-            live = await self._start(creating)
+            yield
         finally:
             self._creating.pop(sandbox_id).set()
-        self._watch(live, spec.lifetime)
-        return live.sandbox
 
-    async def _start(self, creating: Sandbox) -> Live:
-        """From a record to a sandbox whose agent answers."""
-        async with self._builds:
-            await _in_thread(lambda: self._store.put(creating, {}))
-            try:
-                site = await _in_thread(
-                    lambda: self._sites.build(creating.id, creating.runtime, creating.spec)
-                )
-            except Exception as error:
-                await self._record_failure(creating, error)
-                raise _creation_error(error, creating.id) from error
-            live = Live(creating, site, AgentClient(self._socket_path(creating.id)))
-            try:
-                await self._shake_hands(live)
-            except Exception as error:
-                await _in_thread(lambda: self._sites.remove(site))
-                await self._record_failure(creating, error)
-                raise errors.Internal(
-                    "the sandbox did not start: its agent did not answer"
-                ) from error
+    async def _start(self, creating: Sandbox) -> Sandbox:
+        """From a record to a sandbox that runs."""
+        await in_thread(lambda: self._store.put(creating, {}))
+        try:
+            blank = await self._builder.build(creating.id, creating.runtime, creating.spec)
+            return await self._claim(blank, creating)
+        except errors.EngineError:
+            await self._record_failure(creating)
+            raise
+
+    async def _claim(self, blank: Blank, creating: Sandbox) -> Sandbox:
+        """Make a sandbox of what stands already. Where that fails, nothing of it is left."""
+        try:
+            await self._builder.fit(blank, creating.spec)
+        except errors.EngineError:
+            await self._builder.remove(blank)
+            raise
+        live = Live(creating, blank.site, blank.agent)
         await self._change(live, Event.STARTED, started_at=self._clock.now())
         self._live[creating.id] = live
-        return live
+        self._watch(live, creating.spec.lifetime)
+        return live.sandbox
 
-    async def _shake_hands(self, live: Live) -> None:
-        await live.agent.hello(HANDSHAKE_TIMEOUT)
-        await self._configure(live)
-        await live.agent.mkdir(os.fsencode(live.sandbox.spec.workdir), parents=True)
-
-    async def _configure(self, live: Live) -> None:
-        """Tell the agent how long to keep processes, where that is not what it does by itself."""
-        if self._keep != KeepProcesses() and live.agent.generation >= PROCESSES_GENERATION:
-            await live.agent.configure(
-                keep_ended=self._keep.count, keep_ended_ms=round(self._keep.seconds * 1000)
-            )
+    async def _build_ahead(self, shape: Shape) -> Blank:
+        return await self._builder.build(new_sandbox_id(), shape.runtime, shape.spec())
 
     async def _meet_again(self, live: Live) -> None:
         """Learn what an adopted sandbox's agent speaks, which another version of us may have brought."""
         try:
             await live.agent.hello(ADOPTION_TIMEOUT)
-            await self._configure(live)
+            await self._builder.configure(live.agent)
         except AgentFailure as failure:
             # It has its say with each operation; the sandbox is there, whatever its agent does.
             _log.warning("the agent of %s does not answer: %s", live.sandbox.id, failure)
 
-    async def _record_failure(self, creating: Sandbox, error: Exception) -> None:
-        _log.warning("sandbox %s could not be created: %s", creating.id, error)
+    async def _record_failure(self, creating: Sandbox) -> None:
         ended = dataclasses.replace(
             creating,
             state=states.next_state(creating.state, Event.ENDED),
@@ -254,14 +266,14 @@ class Lifecycle:
             cause=Cause.ERROR,
             detail="it could not be created",
         )
-        await _in_thread(lambda: self._store.put(ended, {}))
+        await in_thread(lambda: self._store.put(ended, {}))
 
     async def _remove(self, live: Live, ended: Sandbox) -> None:
         """Remove the sandbox's site, then record its end: until then a restart finds and removes it again."""
-        complete = await _in_thread(lambda: self._sites.remove(live.site))
+        complete = await in_thread(lambda: self._sites.remove(live.site))
         if not complete:
             _log.error("sandbox %s left something behind; the next start will sweep it", ended.id)
-        await _in_thread(lambda: self._store.put(ended, {}))
+        await in_thread(lambda: self._store.put(ended, {}))
         live.sandbox = ended
         self._live.pop(ended.id, None)
 
@@ -269,11 +281,11 @@ class Lifecycle:
         """Move a sandbox along one arrow of the table, in the store first."""
         state = states.next_state(live.sandbox.state, event)
         changed = dataclasses.replace(live.sandbox, state=state, **changes)  # type: ignore[arg-type]  # names of Sandbox
-        await _in_thread(lambda: self._store.put(changed, live.site.facts()))
+        await in_thread(lambda: self._store.put(changed, live.site.facts()))
         live.sandbox = changed
 
     async def _ended_record(self, sandbox_id: SandboxId) -> Sandbox:
-        stored = await _in_thread(lambda: self._store.get(sandbox_id))
+        stored = await in_thread(lambda: self._store.get(sandbox_id))
         if stored is None:
             raise errors.SandboxNotFound(f"no sandbox {sandbox_id}", sandbox_id=sandbox_id)
         return stored.sandbox
@@ -357,8 +369,8 @@ class Lifecycle:
             )
             _log.warning("sandbox %s failed: %s", live.sandbox.id, detail)
             await self._change(live, Event.BROKE, cause=Cause.ERROR, detail=detail)
-            await _in_thread(lambda: self._sites.remove(live.site))
-            await _in_thread(lambda: self._store.put(live.sandbox, live.site.facts()))
+            await in_thread(lambda: self._sites.remove(live.site))
+            await in_thread(lambda: self._store.put(live.sandbox, live.site.facts()))
 
     async def _expire(self) -> None:
         """Sleep until the next deadline or a change of deadlines, for ever."""
@@ -367,37 +379,21 @@ class Lifecycle:
             for sandbox_id in self._deadlines.take_due(self._clock.monotonic()):
                 ending = self.terminate(sandbox_id, Cause.TIMEOUT, "its lifetime was over")
                 self._tasks.create_task(self._outcome(ending))
-            await self._wait_for_deadline()
-
-    async def _wait_for_deadline(self) -> None:
-        """Return when the soonest deadline is reached or deadlines have changed."""
-        at = self._deadlines.next()
-        async with asyncio.TaskGroup() as waiting:
-            changed = waiting.create_task(self._deadlines_changed.wait())
-            tasks: list[asyncio.Task[object]] = [changed]
-            if at is not None:
-                tasks.append(
-                    waiting.create_task(self._clock.sleep(max(0.0, at - self._clock.monotonic())))
-                )
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in tasks:
-                task.cancel()
+            await wait_for_news(self._clock, self._deadlines_changed, self._deadlines.next())
 
     async def _recover(self) -> None:
         """Adopt what still runs, end what does not, sweep what nobody remembers."""
-        remembered = {
-            stored.sandbox.id: stored for stored in await _in_thread(self._store.all_live)
-        }
+        remembered = {stored.sandbox.id: stored for stored in await in_thread(self._store.all_live)}
         sites = {i: self._find_site(stored) for i, stored in remembered.items()}
         alive = {i for i, site in sites.items() if self._sites.is_alive(site)}
         plan = plan_recovery(
             [(i, stored.sandbox.state) for i, stored in remembered.items()],
             alive=alive,
-            remains=await _in_thread(self._sites.remains),
+            remains=await in_thread(self._sites.remains),
         )
         for sandbox_id in (*plan.adopt, *plan.lose):
-            agent = AgentClient(self._socket_path(sandbox_id))
-            self._live[sandbox_id] = Live(remembered[sandbox_id].sandbox, sites[sandbox_id], agent)
+            sandbox, agent = remembered[sandbox_id].sandbox, self._builder.agent(sandbox_id)
+            self._live[sandbox_id] = Live(sandbox, sites[sandbox_id], agent)
         await asyncio.gather(*(self._meet_again(self._live[i]) for i in plan.adopt))
         for sandbox_id in plan.adopt:
             live = self._live[sandbox_id]
@@ -409,7 +405,7 @@ class Lifecycle:
             await self.terminate(sandbox_id, Cause.LOST, "it was gone when the server started")
         for sandbox_id in plan.sweep:
             _log.warning("removing what is left of %s, which nobody remembers", sandbox_id)
-            await _in_thread(lambda i=sandbox_id: self._sites.sweep(i, _FORGOTTEN))  # type: ignore[misc]  # bound now
+            await in_thread(lambda i=sandbox_id: self._sites.sweep(i, _FORGOTTEN))  # type: ignore[misc]  # bound now
 
     def _find_site(self, stored: Stored) -> Site:
         sandbox = stored.sandbox
@@ -425,45 +421,3 @@ def _not_usable(sandbox: Sandbox) -> errors.EngineError:
     return errors.SandboxNotRunning(
         f"sandbox {sandbox.id} is {sandbox.state.value}", sandbox_id=sandbox.id
     )
-
-
-def _creation_error(error: Exception, sandbox_id: SandboxId) -> errors.EngineError:
-    """What a client is told. The log has the rest."""
-    if isinstance(error, errors.EngineError):
-        return error
-    if isinstance(error, OSError) and error.errno in _NO_ROOM:
-        why = os.strerror(error.errno or 0).lower()
-        return errors.ResourceExhausted(
-            f"the host has no room for another sandbox: {why}", sandbox_id=sandbox_id
-        )
-    return errors.Internal(
-        "the sandbox could not be started; see the server's log", sandbox_id=sandbox_id
-    )
-
-
-async def _in_thread(work: Callable[[], T]) -> T:
-    """Run blocking work on a thread of its own, which ends with it: building changes its thread's namespaces.
-
-    Cancelling the caller does not stop the thread, so whoever must not lose its result shields the call.
-    """
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[T] = loop.create_future()
-
-    def finish(result: T | None, error: BaseException | None) -> None:
-        if done.cancelled():
-            return
-        if error is not None:
-            done.set_exception(error)
-        else:
-            done.set_result(result)  # type: ignore[arg-type]  # None only if T allows it
-
-    def body() -> None:
-        try:
-            result = work()
-        except BaseException as error:
-            loop.call_soon_threadsafe(finish, None, error)
-        else:
-            loop.call_soon_threadsafe(finish, result, None)
-
-    threading.Thread(target=body, name="atoll-work", daemon=True).start()
-    return await done

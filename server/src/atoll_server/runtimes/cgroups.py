@@ -43,22 +43,27 @@ class GroupLimits:
 
 def render_limits(limits: GroupLimits, *, version: int) -> Mapping[str, str]:
     """File name → content. Names carry their controller (`memory.max`), which on v1 is also the hierarchy."""
-    quota = str(int(limits.cpus * _CPU_PERIOD_US))
     memory = str(limits.memory_bytes)
     if version == 2:
         return {
-            "cpu.max": f"{quota} {_CPU_PERIOD_US}",
+            **_render_cpus(limits.cpus, version=2),
             "memory.max": memory,
             "memory.swap.max": "0",
             "pids.max": str(limits.pids),
         }
     return {
-        "cpu.cfs_period_us": str(_CPU_PERIOD_US),
-        "cpu.cfs_quota_us": quota,
+        **_render_cpus(limits.cpus, version=1),
         "memory.limit_in_bytes": memory,
         "memory.memsw.limit_in_bytes": memory,
         "pids.max": str(limits.pids),
     }
+
+
+def _render_cpus(cpus: float, *, version: int) -> Mapping[str, str]:
+    quota = str(int(cpus * _CPU_PERIOD_US))
+    if version == 2:
+        return {"cpu.max": f"{quota} {_CPU_PERIOD_US}"}
+    return {"cpu.cfs_period_us": str(_CPU_PERIOD_US), "cpu.cfs_quota_us": quota}
 
 
 @dataclass(frozen=True)
@@ -133,6 +138,10 @@ class Group:
             os.close(usage)
         return event
 
+    def set_cpus(self, cpus: float) -> None:
+        """Another limit of processor time, for what runs too."""
+        self.write(_render_cpus(cpus, version=self.version))
+
     def kill(self, *, timeout: float) -> None:
         """Kill every process and return when all are gone. Blocks; an empty or missing group is fine."""
         deadline = time.monotonic() + timeout
@@ -145,6 +154,14 @@ class Group:
         """Remove the group's directories; those that are gone already are fine."""
         for directory in self.directories.values():
             _remove_directory(directory)
+
+    def write(self, limits: Mapping[str, str]) -> None:
+        """Write files by name, in this order. A limit of swap is left out on kernels that do not count it."""
+        for name, content in limits.items():
+            file = self._directory(name.split(".", 1)[0]) / name
+            if ("swap" in name or "memsw" in name) and not file.exists():
+                continue
+            file.write_text(content)
 
     def _directory(self, controller: str) -> Path:
         return self.directories["unified" if self.version == 2 else controller]
@@ -181,8 +198,7 @@ class Cgroups:
         group = self.group(sandbox_id)
         for directory in group.directories.values():
             directory.mkdir()
-        for name, content in render_limits(limits, version=self.version).items():
-            _write_limit(group, name, content)
+        group.write(render_limits(limits, version=self.version))
         return group
 
     def existing(self) -> frozenset[str]:
@@ -214,16 +230,6 @@ def _enable_controllers(directory: Path) -> None:
         (directory / "cgroup.subtree_control").write_text(wanted)
     except OSError as error:
         raise CgroupError(f"cannot enable {wanted} in {directory}: {error.strerror}") from None
-
-
-def _write_limit(group: Group, name: str, content: str) -> None:
-    controller = "unified" if group.version == 2 else name.split(".", 1)[0]
-    file = group.directories[controller] / name
-    # Kernels without swap accounting have no such file, and then need no such limit.
-    if "swap" in name or "memsw" in name:
-        if not file.exists():
-            return
-    file.write_text(content)
 
 
 def _kill_and_wait(pids: tuple[int, ...], deadline: float) -> None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Atoll's own API, v1: `protocol/http/README.md`."""
 
-from atoll_server.api.native import execute, files, health, images, keys, processes, sandboxes
+from atoll_server.api.native import execute, files, health, images, keys, pool, processes, sandboxes
 
 # What is asked for most comes first: paths are tried in this order.
 OPERATIONS = (
@@ -12,6 +12,7 @@ OPERATIONS = (
     *health.OPERATIONS,
     *images.OPERATIONS,
     *keys.OPERATIONS,
+    *pool.OPERATIONS,
 )
 
 __all__ = ["OPERATIONS"]

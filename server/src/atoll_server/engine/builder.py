@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Builds sandboxes that are nobody's yet: for the lifecycle at once, for the pool ahead. No states, no store."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from atoll_server.agent.client import AgentClient
+from atoll_server.agent.errors import AgentError, AgentFailure
+from atoll_server.agent.messages import PROCESSES_GENERATION
+from atoll_server.engine import errors
+from atoll_server.engine.model import RuntimeKind, SandboxId, SandboxSpec
+from atoll_server.engine.processes import KEEP_ENDED, KEEP_ENDED_SECONDS
+from atoll_server.engine.site import Site, Sites
+from atoll_server.engine.threads import in_thread
+
+_log = logging.getLogger(__name__)
+
+HANDSHAKE_TIMEOUT = 20.0
+
+_NO_ROOM = (errno.ENOSPC, errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.EDQUOT)
+
+
+@dataclass(frozen=True)
+class KeepProcesses:
+    """How many processes that have ended an agent keeps, and for how many seconds."""
+
+    count: int = KEEP_ENDED
+    seconds: float = KEEP_ENDED_SECONDS
+
+
+@dataclass(frozen=True)
+class Blank:
+    """A sandbox that stands and answers, of which no client knows."""
+
+    site: Site
+    agent: AgentClient
+
+    @property
+    def id(self) -> SandboxId:
+        return self.site.sandbox_id
+
+
+class Builder:
+    """Makes blanks, fits them to what a client wants, and removes them."""
+
+    def __init__(
+        self,
+        sites: Sites,
+        socket_path: Callable[[SandboxId], str],
+        keep: KeepProcesses = KeepProcesses(),  # a frozen record
+    ) -> None:
+        self._sites = sites
+        self._socket_path = socket_path
+        self._keep = keep
+
+    def agent(self, sandbox_id: SandboxId) -> AgentClient:
+        """The agent of a sandbox, whether it answers or not."""
+        return AgentClient(self._socket_path(sandbox_id))
+
+    async def build(self, sandbox_id: SandboxId, kind: RuntimeKind, spec: SandboxSpec) -> Blank:
+        """A sandbox whose agent answers. Raises `ResourceExhausted` or `Internal`; then nothing of it is left.
+
+        Not to be cancelled: what the thread makes would then be nobody's to remove.
+        """
+        try:
+            site = await in_thread(lambda: self._sites.build(sandbox_id, kind, spec))
+        except Exception as error:
+            _log.warning("sandbox %s could not be built: %s", sandbox_id, error)
+            raise _building_error(error, sandbox_id) from error
+        blank = Blank(site, self.agent(sandbox_id))
+        try:
+            await self._shake_hands(blank)
+        except Exception as error:
+            _log.warning("the agent of the new sandbox %s does not answer: %s", sandbox_id, error)
+            await self.remove(blank)
+            raise errors.Internal("the sandbox did not start: its agent did not answer") from error
+        return blank
+
+    async def fit(self, blank: Blank, spec: SandboxSpec) -> None:
+        """Give a blank what can be given late.
+
+        Raises `InvalidConfig` for a working directory that cannot be made, and `Internal` where the sandbox has died.
+        """
+        try:
+            if blank.site.spec.limits.cpu != spec.limits.cpu:
+                await in_thread(lambda: blank.site.group.set_cpus(spec.limits.cpu))
+            blank.site.spec = spec
+            # Also for a directory that is there: the answer says that the agent is, too.
+            await blank.agent.mkdir(os.fsencode(spec.workdir), parents=True)
+        except AgentError as error:
+            raise errors.InvalidConfig(
+                f"workdir {spec.workdir!r} cannot be made: {error.message}", sandbox_id=blank.id
+            ) from error
+        except (AgentFailure, OSError) as error:
+            raise errors.Internal("the sandbox did not start: its agent did not answer") from error
+
+    async def remove(self, blank: Blank) -> None:
+        """Every trace of it. Repeating it is harmless."""
+        if not await in_thread(lambda: self._sites.remove(blank.site)):
+            _log.error("sandbox %s left something behind; the next start will sweep it", blank.id)
+
+    async def configure(self, agent: AgentClient) -> None:
+        """Tell an agent how long to keep processes, where that is not what it does by itself."""
+        if self._keep != KeepProcesses() and agent.generation >= PROCESSES_GENERATION:
+            await agent.configure(
+                keep_ended=self._keep.count, keep_ended_ms=round(self._keep.seconds * 1000)
+            )
+
+    async def _shake_hands(self, blank: Blank) -> None:
+        await blank.agent.hello(HANDSHAKE_TIMEOUT)
+        await self.configure(blank.agent)
+
+
+def _building_error(error: Exception, sandbox_id: SandboxId) -> errors.EngineError:
+    """What a client is told. The log has the rest."""
+    if isinstance(error, errors.EngineError):
+        return error
+    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        why = os.strerror(error.errno or 0).lower()
+        return errors.ResourceExhausted(
+            f"the host has no room for another sandbox: {why}", sandbox_id=sandbox_id
+        )
+    return errors.Internal(
+        "the sandbox could not be started; see the server's log", sandbox_id=sandbox_id
+    )
