@@ -63,7 +63,8 @@ def describe(sandbox: Sandbox) -> str:
     """What a program inside can see of how its sandbox was made, without its name."""
     script = """
         env | sort; pwd; id; ulimit -a; nproc; umask
-        cut -d' ' -f 4- /proc/self/mountinfo | sed 's/[0-9]*:[0-9]* //; s/workdir=.*//; s/lowerdir=[^ ]*//; s/[ug]id=[0-9]*//g' | sort
+        cut -d' ' -f 4- /proc/self/mountinfo |
+            sed 's/[0-9]*:[0-9]* //; s/workdir=.*//; s/lowerdir=[^ ]*//; s/[ug]id=[0-9]*//g' | sort
         grep -E '^(Cap|Seccomp|NoNew|Groups)' /proc/self/status
         find / -xdev -maxdepth 2 -not -path '/proc*' -not -path '/usr/*' -not -path '/sys*' | sort
         stat -c '%A %U %G' /workspace /tmp /root /home/user /run

@@ -133,6 +133,38 @@ class Settings:
             "le": 3_600_000,
         },
     )
+    max_sandboxes: int = field(
+        default=0,
+        metadata={
+            "description": "how many there may be at once; 0 is no limit",
+            "ge": 0,
+            "le": 1_000_000,
+        },
+    )
+    memory_overcommit: float = field(
+        default=100.0,
+        metadata={
+            "description": "how many times the host's memory may be promised to sandboxes, all their limits together",
+            "ge": 0.01,
+            "le": 100_000,
+        },
+    )
+    memory_reserve_mb: int = field(
+        default=512,
+        metadata={
+            "description": "with less memory free than this, MiB, no sandbox is created",
+            "ge": 0,
+            "le": 1 << 30,
+        },
+    )
+    disk_reserve_mb: int = field(
+        default=1024,
+        metadata={
+            "description": "the same for the disk of `state_dir`",
+            "ge": 0,
+            "le": 1 << 30,
+        },
+    )
     pool_size: int | None = field(
         default=None,
         metadata={

@@ -32,6 +32,7 @@ from atoll_server.api.routing import ApiSettings
 from atoll_server.api.socket import MESSAGE_BYTES, PING_SECONDS, PONG_SECONDS, BoundedSocket
 from atoll_server.clock import Clock, SystemClock
 from atoll_server.config import ConfigError, Settings
+from atoll_server.engine.admission import AdmissionSettings
 from atoll_server.engine.engine import Engine, EngineSettings
 from atoll_server.engine.errors import RuntimeUnavailable
 from atoll_server.engine.images import HOST, ImageRefused, parse_images
@@ -131,6 +132,12 @@ def _engine_settings(settings: Settings, api: ApiSettings) -> EngineSettings:
         keep_processes=settings.keep_processes,
         keep_processes_seconds=settings.keep_processes_ms / 1000,
         private=settings.private,
+        admission=AdmissionSettings(
+            max_sandboxes=settings.max_sandboxes,
+            memory_overcommit=settings.memory_overcommit,
+            memory_reserve_mb=settings.memory_reserve_mb,
+            disk_reserve_mb=settings.disk_reserve_mb,
+        ),
         pool=_pool_settings(settings),
         standing=(parse_spec(CreateSandbox(image=settings.default_image or HOST), api),),
     )

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from atoll_server.clock import Clock
 from atoll_server.engine import commands, errors
+from atoll_server.engine.admission import Admission, AdmissionSettings
 from atoll_server.engine.builder import Builder, KeepProcesses
 from atoll_server.engine.commands import ProcessDefaults, RunningCommand
 from atoll_server.engine.files import Files
@@ -60,6 +61,7 @@ class EngineSettings:
     keep_processes: int = KEEP_ENDED
     keep_processes_seconds: float = KEEP_ENDED_SECONDS
     private: bool = False
+    admission: AdmissionSettings = AdmissionSettings()
     pool: PoolSettings = PoolSettings()
     standing: tuple[SandboxSpec, ...] = ()
 
@@ -102,7 +104,10 @@ class Engine:
         builder = Builder(sites, lambda sandbox_id: str(paths.socket(sandbox_id)), keep)
         kind = settings.runtime or next(iter(runtimes.usable))
         standing = [Shape.of(spec, kind) for spec in settings.standing if kind in runtimes.usable]
-        lifecycle = Lifecycle(sites, builder, store, clock, settings.pool, standing)
+        admission = Admission(settings.admission, paths.disks)
+        lifecycle = Lifecycle(
+            sites, builder, store, clock, admission=admission, pool=settings.pool, standing=standing
+        )
         async with lifecycle.running():
             try:
                 yield cls(settings, lifecycle, store, images, runtimes)

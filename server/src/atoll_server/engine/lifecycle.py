@@ -19,6 +19,7 @@ from atoll_server.agent.client import AgentClient
 from atoll_server.agent.errors import AgentFailure
 from atoll_server.clock import Clock, wait_for_news
 from atoll_server.engine import errors, states
+from atoll_server.engine.admission import Admission
 from atoll_server.engine.builder import Blank, Builder
 from atoll_server.engine.expiry import Deadlines
 from atoll_server.engine.ids import new_sandbox_id
@@ -68,6 +69,14 @@ class Live:
         self.oom_kills = OomKills(self.site.claim_oom_kill)
 
 
+@dataclass(frozen=True)
+class Creation:
+    """A sandbox on its way. What it was promised is not another's any more."""
+
+    limits: Limits
+    is_over: asyncio.Event = field(default_factory=asyncio.Event)
+
+
 class Lifecycle:
     """Owns every live sandbox. Used as `async with`, so that its tasks are waited for."""
 
@@ -77,6 +86,8 @@ class Lifecycle:
         builder: Builder,
         store: Store,
         clock: Clock,
+        *,
+        admission: Admission,
         pool: PoolSettings,
         standing: Sequence[Shape] = (),
     ) -> None:
@@ -84,11 +95,12 @@ class Lifecycle:
         self._builder = builder
         self._store = store
         self._clock = clock
+        self._admission = admission
         self._live: dict[SandboxId, Live] = {}
         self._deadlines = Deadlines()
         self._deadlines_changed = asyncio.Event()
         self._builds = asyncio.Semaphore(BUILDS_AT_ONCE)
-        self._creating: dict[SandboxId, asyncio.Event] = {}
+        self._creating: dict[SandboxId, Creation] = {}
         self._beside: set[asyncio.Task[Any]] = set()
         self.pool = Pool(
             pool,
@@ -165,7 +177,7 @@ class Lifecycle:
     ) -> Sandbox:
         """End a sandbox and remove it from the host. Ending one that has ended returns its record."""
         if (created := self._creating.get(sandbox_id)) is not None:
-            await created.wait()
+            await created.is_over.wait()
         live = self._live.get(sandbox_id)
         if live is None:
             return await self._ended_record(sandbox_id)
@@ -192,11 +204,12 @@ class Lifecycle:
         )
 
     async def _create(self, spec: SandboxSpec, kind: RuntimeKind, isolation: str) -> Sandbox:
+        self._admit(spec.limits)
         shape = Shape.of(spec, kind)
         while (blank := self.pool.take(shape)) is not None:
             creating = self._sandbox(blank.id, spec, kind, isolation)
             try:
-                async with self._being_created(creating.id):
+                async with self._being_created(creating):
                     return await self._claim(blank, creating)
             except errors.Internal:
                 # It died at this moment, and nobody has heard of it.
@@ -205,8 +218,15 @@ class Lifecycle:
                 await self._record_failure(creating)
                 raise
         creating = self._sandbox(new_sandbox_id(), spec, kind, isolation)
-        async with self._being_created(creating.id), self._builds:
+        async with self._being_created(creating), self._builds:
             return await self._start(creating)
+
+    def _admit(self, wanted: Limits, *pooled: Limits) -> None:
+        """Raises `ResourceExhausted` where the host has no room for it. What the pool holds makes way for clients."""
+        standing = (it.sandbox for it in self._live.values() if states.holds_room(it.sandbox.state))
+        promised = [sandbox.spec.limits for sandbox in standing]
+        promised += [creation.limits for creation in self._creating.values()]
+        self._admission.check(wanted, [*promised, *pooled])
 
     def _sandbox(
         self, sandbox_id: SandboxId, spec: SandboxSpec, kind: RuntimeKind, isolation: str
@@ -215,13 +235,13 @@ class Lifecycle:
         return Sandbox(sandbox_id, State.CREATING, spec, kind, isolation, created_at=now)
 
     @contextlib.asynccontextmanager
-    async def _being_created(self, sandbox_id: SandboxId) -> AsyncIterator[None]:
+    async def _being_created(self, creating: Sandbox) -> AsyncIterator[None]:
         """Whoever ends a sandbox in this block waits for the end of the block."""
-        self._creating[sandbox_id] = asyncio.Event()
+        self._creating[creating.id] = Creation(creating.spec.limits)
         try:
             yield
         finally:
-            self._creating.pop(sandbox_id).set()
+            self._creating.pop(creating.id).is_over.set()
 
     async def _start(self, creating: Sandbox) -> Sandbox:
         """From a record to a sandbox that runs."""
@@ -247,6 +267,7 @@ class Lifecycle:
         return live.sandbox
 
     async def _build_ahead(self, shape: Shape) -> Blank:
+        self._admit(shape.spec().limits, *self.pool.limits())
         return await self._builder.build(new_sandbox_id(), shape.runtime, shape.spec())
 
     async def _meet_again(self, live: Live) -> None:

@@ -18,7 +18,7 @@ from typing import Any, Final
 from atoll_server.clock import Clock, wait_for_news
 from atoll_server.engine.builder import Blank
 from atoll_server.engine.errors import EngineError
-from atoll_server.engine.model import SandboxId
+from atoll_server.engine.model import Limits, SandboxId
 from atoll_server.engine.pool_plan import (
     DEMAND_HALF_LIFE,
     Load,
@@ -158,6 +158,14 @@ class Pool:
         shelf = self._shelf(shape)
         shelf.hits -= 1
         shelf.died += 1
+
+    def limits(self) -> list[Limits]:
+        """What each of those that are held, or being built, is promised."""
+        return [
+            shelf.shape.spec().limits
+            for shelf in self._shelves.values()
+            for _ in range(len(shelf.idle) + shelf.building)
+        ]
 
     def resize(self, settings: PoolSettings) -> None:
         """Go by other settings from now on."""

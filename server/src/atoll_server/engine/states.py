@@ -58,3 +58,8 @@ def is_ended(state: State) -> bool:
 def is_live(state: State) -> bool:
     """Whether something of the sandbox may exist on the host."""
     return state is not State.TERMINATED
+
+
+def holds_room(state: State) -> bool:
+    """Whether it has what it was promised of the host. One that has failed has given it back."""
+    return state in (State.CREATING, State.RUNNING, State.PAUSED)
