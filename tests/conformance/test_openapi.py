@@ -49,6 +49,8 @@ OPERATIONS = [
     ("POST", "/v1/sandboxes/{id}/files/copy"),
     ("POST", "/v1/sandboxes/{id}/files/chmod"),
     ("POST", "/v1/sandboxes/{id}/files/chown"),
+    ("POST", "/v1/sandboxes/{id}/files/batch/write"),
+    ("POST", "/v1/sandboxes/{id}/files/batch/read"),
     ("GET", "/v1/sandboxes/{id}/files/archive"),
     ("PUT", "/v1/sandboxes/{id}/files/archive"),
     ("POST", "/v1/sandboxes/{id}/processes"),

@@ -474,3 +474,70 @@ def test_a_write_that_was_refused_loses_nothing(api: Api, sandbox_id: str) -> No
     api.call("DELETE", f"{target}&recursive=maybe")
 
     assert api.call("GET", target).json()["content"] == "kept"
+
+
+BATCH = f"/v1/sandboxes/{UNKNOWN_ID}/files/batch"
+LIMIT = 8 * 1024 * 1024
+
+
+@pytest.mark.parametrize("verb", ["write", "read"])
+@pytest.mark.parametrize(
+    "files", **named([], {}, "a", None, 5, ["a"], [None], [[]], [{}], [{"path": 5}], [{"a": [[]]}])
+)
+def test_a_batch_that_is_none_is_an_invalid_request(api: Api, verb: str, files: Any) -> None:
+    answer = api.call("POST", f"{BATCH}/{verb}", {"files": files})
+
+    assert_refused(answer, 400, "INVALID_REQUEST")
+
+
+@pytest.mark.parametrize("verb", ["write", "read"])
+@pytest.mark.parametrize(
+    "files",
+    **named(
+        [{"path": ""}],
+        [{"path": "a\0"}],
+        [{"path": LONG * 2}],
+        [{"path": "a", "pathEncoding": "hex"}],
+        [{"path": "/", "pathEncoding": "base64"}],
+        [{"path": "a", "nonsense": 1}],
+        [{"path": f"{number}"} for number in range(1001)],
+    ),
+)
+def test_a_batch_of_what_are_no_files_is_an_invalid_request(
+    api: Api, verb: str, files: list[dict[str, str]]
+) -> None:
+    content = {"content": ""} if verb == "write" else {}
+
+    answer = api.call("POST", f"{BATCH}/{verb}", {"files": [{**file, **content} for file in files]})
+
+    assert_refused(answer, 400, "INVALID_REQUEST")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    **named({"content": None}, {"content": [[]]}, {"mode": "rwx"}, {"encoding": "utf-16"}),
+)
+def test_a_file_that_is_none_is_not_written(api: Api, changes: dict[str, Any]) -> None:
+    good, bad = {"path": "a", "content": ""}, {"path": "b", "content": "", **changes}
+
+    answer = api.call("POST", f"{BATCH}/write", {"files": [good, bad]})
+
+    assert_refused(answer, 400, "INVALID_REQUEST")
+
+
+@pytest.mark.parametrize("verb", ["write", "read"])
+def test_a_batch_over_the_limit_is_too_large(api: Api, verb: str) -> None:
+    body = b'{"files": [{"path": "a", "content": "' + b"x" * LIMIT + b'"}]}'
+
+    answer = api.call("POST", f"{BATCH}/{verb}", body, headers={"Content-Type": "application/json"})
+
+    assert_refused(answer, 413, "TOO_LARGE")
+
+
+@pytest.mark.parametrize("verb", ["write", "read"])
+def test_a_batch_for_a_sandbox_that_is_none_is_not_found(api: Api, verb: str) -> None:
+    file = {"path": "a", "content": ""} if verb == "write" else {"path": "a"}
+
+    answer = api.call("POST", f"{BATCH}/{verb}", {"files": [file]})
+
+    assert_refused(answer, 404, "SANDBOX_NOT_FOUND")

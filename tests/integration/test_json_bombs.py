@@ -16,6 +16,7 @@ ROOM = LIMIT - 100
 TICK = 1 / os.sysconf("SC_CLK_TCK")
 # A reading is late by a tick at most, and there are two of them.
 MOST_SECONDS = 0.1 + 2 * TICK
+UNKNOWN_BATCH = "/v1/sandboxes/sb_0000000000/files/batch/write"
 UNKNOWN = "/v1/sandboxes/sb_0000000000/execute"
 
 BOMBS = {
@@ -51,6 +52,24 @@ def test_a_bomb_is_refused_at_little_cost(api: Api, bomb: str) -> None:
     assert statistics.median(spent) <= MOST_SECONDS, spent
 
 
+BATCH_BOMBS = {
+    "24,000 files": b'{"files":['
+    + b'{"path":"a","content":""},' * 24_000
+    + b'{"path":"a","content":""}]}',
+    "empty files": b'{"files":[' + b"{}," * (ROOM // 3) + b"{}]}",
+    "repeated names": b'{"files":[{' + b'"path":"a",' * 49_000 + b'"content":""}]}',
+    "depth": b'{"files":' + b'[{"files":' * (ROOM // 11),
+    "large numbers": b'{"files":[' + b"9" * ROOM + b"]}",
+}
+
+
+@pytest.mark.parametrize("bomb", BATCH_BOMBS)
+def test_a_batch_that_is_a_bomb_is_refused_at_little_cost(api: Api, bomb: str) -> None:
+    spent = [cost(api, BATCH_BOMBS[bomb], UNKNOWN_BATCH) for _ in range(3)]
+
+    assert statistics.median(spent) <= MOST_SECONDS, spent
+
+
 def test_a_bomb_that_is_too_large_is_not_even_read(api: Api) -> None:
     answer = api.call("POST", UNKNOWN, b"[" * (LIMIT + 1), headers=JSON)
 
@@ -60,9 +79,9 @@ def test_a_bomb_that_is_too_large_is_not_even_read(api: Api) -> None:
 JSON = {"Content-Type": "application/json"}
 
 
-def cost(api: Api, body: bytes) -> float:
+def cost(api: Api, body: bytes, target: str = UNKNOWN) -> float:
     before = processor_seconds(api.server.pid)
-    answer = api.call("POST", UNKNOWN, body, headers=JSON)
+    answer = api.call("POST", target, body, headers=JSON)
     assert (answer.status, answer.error["code"]) == (400, "INVALID_REQUEST"), answer.body
     return processor_seconds(api.server.pid) - before
 

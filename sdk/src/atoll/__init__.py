@@ -13,6 +13,7 @@ from .errors import (
     Error,
     FileError,
     FileNotFound,
+    FilesFailed,
     Forbidden,
     Internal,
     InvalidConfig,
@@ -22,6 +23,7 @@ from .errors import (
     ProcessEnded,
     ProcessNotFound,
     ProtocolError,
+    RangeNotSatisfiable,
     RateLimited,
     ResourceExhausted,
     RuntimeUnavailable,
@@ -72,6 +74,7 @@ if TYPE_CHECKING:
         AsyncTerminal,
         AsyncTerminals,
     )
+    from ._batches import FileToWrite
     from ._output import Dropped, Exit, ProcessEvent, Stderr, Stdout
     from ._sync import (
         Atoll,
@@ -112,9 +115,11 @@ __all__ = [
     "FileEntry",
     "FileError",
     "FileNotFound",
+    "FileToWrite",
     "FileType",
     "FileWritten",
     "Files",
+    "FilesFailed",
     "Forbidden",
     "Health",
     "ImageInfo",
@@ -140,6 +145,7 @@ __all__ = [
     "Processes",
     "ProtocolError",
     "PtySize",
+    "RangeNotSatisfiable",
     "RateLimited",
     "ResourceExhausted",
     "Resources",
@@ -183,6 +189,7 @@ _LAZY = {
     "DirectoryDownloaded": "._archive",
     "Dropped": "._output",
     "Exit": "._output",
+    "FileToWrite": "._batches",
     "Files": "._sync",
     "Keys": "._sync",
     "Process": "._sync",

@@ -46,6 +46,14 @@ class LocalTarget:
             view = view[self._file.write(view) :]
         self.size_bytes += len(data)
 
+    def restart(self) -> bool:
+        """Drops what was written. False where that cannot be: what went into a device or a pipe is gone."""
+        if self._replaces:
+            self._file.seek(0)
+            self._file.truncate()
+            self.size_bytes = 0
+        return self._replaces
+
     def commit(self) -> None:
         """Gives the file its name. Until then it had another."""
         self._file.close()

@@ -20,15 +20,19 @@ from .models import (
     CreateKey,
     CreateSandbox,
     ExecRequest,
+    FileToRead,
+    FileToWrite,
     MakeDirectory,
     MoveFile,
     ProcessStatus,
     PtySize,
+    ReadFiles,
     ResizePool,
     SandboxState,
     SignalProcess,
     StartProcess,
     WaitProcess,
+    WriteFiles,
 )
 
 Header = tuple[bytes, bytes]
@@ -347,8 +351,42 @@ def check_since(since: object) -> None:
         raise InvalidRequest(f"since is a position, a number of bytes, not {since!r:.80}")
 
 
-def read_file(sandbox_id: str, path: PathInSandbox) -> Request:
-    return Request(b"GET", _files(sandbox_id, "", path), headers=(_OCTETS,))
+def read_file(
+    sandbox_id: str,
+    path: PathInSandbox,
+    *,
+    offset: int = 0,
+    length: int | None = None,
+    if_range: bytes | None = None,
+) -> Request:
+    headers = [_OCTETS]
+    if (span := render_range(offset, length)) is not None:
+        headers.append((b"Range", span))
+        headers += [] if if_range is None else [(b"If-Range", if_range)]
+    return Request(b"GET", _files(sandbox_id, "", path), headers=tuple(headers))
+
+
+def render_range(offset: object, length: object) -> bytes | None:
+    """`length` bytes from `offset` on, or None for all. HTTP has no word for no bytes: one is asked for."""
+    if type(offset) is not int or offset < 0:
+        raise InvalidRequest(f"offset is a number of bytes from the start, not {offset!r:.80}")
+    if length is None:
+        return b"bytes=%d-" % offset if offset else None
+    if type(length) is not int or length < 0:
+        raise InvalidRequest(f"length is a number of bytes, or None for all, not {length!r:.80}")
+    return b"bytes=%d-%d" % (offset, offset + max(length, 1) - 1)
+
+
+def write_files(sandbox_id: str, files: Sequence[FileToWrite]) -> Request:
+    body = _wire.encode(WriteFiles, {"files": files})
+    return _post_file(sandbox_id, "batch/write", body, Resend.ALWAYS)
+
+
+def read_files(sandbox_id: str, paths: Sequence[PathInSandbox]) -> Request:
+    files = [FileToRead(**encode_paths(path=path)) for path in paths]
+    return _post_file(
+        sandbox_id, "batch/read", _wire.encode(ReadFiles, {"files": files}), Resend.ALWAYS
+    )
 
 
 def write_file(
@@ -395,7 +433,7 @@ def make_directory(
     sandbox_id: str, path: PathInSandbox, *, parents: bool, mode: int | str | None
 ) -> Request:
     values = {
-        **_encode_paths(path=path),
+        **encode_paths(path=path),
         "parents": parents or None,
         "mode": render_mode(mode),
     }
@@ -414,7 +452,7 @@ def change_mode(
     sandbox_id: str, path: PathInSandbox, mode: int | str, *, recursive: bool
 ) -> Request:
     values = {
-        **_encode_paths(path=path),
+        **encode_paths(path=path),
         "mode": render_mode(mode),
         "recursive": recursive or None,
     }
@@ -430,7 +468,7 @@ def change_owner(
     recursive: bool,
 ) -> Request:
     values = {
-        **_encode_paths(path=path),
+        **encode_paths(path=path),
         "user": str(user),
         "group": None if group is None else str(group),
         "recursive": recursive or None,
@@ -484,7 +522,7 @@ def _id(whose: str, text: str) -> str:
 
 
 def _files(sandbox_id: str, verb: str, path: PathInSandbox, **query: Any) -> str:
-    quoted = quote_from_bytes(_path_bytes(path), safe="/")
+    quoted = quote_from_bytes(path_bytes(path), safe="/")
     return _with_query(f"{_sandbox(sandbox_id)}/files{verb}?path={quoted}", query, separator="&")
 
 
@@ -506,7 +544,7 @@ def _query_text(value: object) -> str:
         raise InvalidRequest(f"not valid Unicode: {value!r:.80}") from None
 
 
-def _path_bytes(path: PathInSandbox) -> bytes:
+def path_bytes(path: PathInSandbox) -> bytes:
     try:
         plain = os.fspath(path)
     except TypeError:
@@ -522,9 +560,9 @@ def _path_bytes(path: PathInSandbox) -> bytes:
         ) from None
 
 
-def _encode_paths(**paths: PathInSandbox) -> dict[str, str]:
+def encode_paths(**paths: PathInSandbox) -> dict[str, str]:
     """These fields of a body: as they are, or in base64 where one is not UTF-8, which JSON cannot hold."""
-    raw = {name: _path_bytes(path) for name, path in paths.items()}
+    raw = {name: path_bytes(path) for name, path in paths.items()}
     try:
         return {name: path.decode() for name, path in raw.items()}
     except UnicodeDecodeError:
@@ -533,7 +571,7 @@ def _encode_paths(**paths: PathInSandbox) -> dict[str, str]:
 
 
 def _encode_move(source: PathInSandbox, destination: PathInSandbox) -> bytes:
-    return _wire.encode(MoveFile, _encode_paths(source=source, destination=destination))
+    return _wire.encode(MoveFile, encode_paths(source=source, destination=destination))
 
 
 def _post_file(sandbox_id: str, verb: str, body: bytes, resend: Resend = Resend.REFUSED) -> Request:

@@ -19,6 +19,8 @@ Error
 ├── ProcessEnded           too late: the process has ended
 ├── StdinClosed            the process takes no more input
 ├── TooLarge               past a limit of size
+├── RangeNotSatisfiable    a range that begins after the end of its file
+├── FilesFailed            some of many files; carries `errors` and all `results`
 ├── RateLimited            too many requests, for now
 ├── ResourceExhausted      no room on the server, for now
 ├── RuntimeUnavailable     no such runtime on the server
@@ -31,6 +33,9 @@ Error
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 from .models import ExecResult
 
@@ -183,6 +188,33 @@ class TooLarge(Error):
     code = "TOO_LARGE"
 
 
+class RangeNotSatisfiable(Error):
+    """The file ends before the range begins. `files.read` and `download` take that for no bytes."""
+
+    code = "RANGE_NOT_SATISFIABLE"
+
+
+class FilesFailed(Error):
+    """Some of many files could not be written or read; all others were.
+
+    `errors` has what went wrong, by path as it was given; `results` is what the call returns with `check=False`.
+    """
+
+    code = "FILES_FAILED"
+
+    def __init__(self, errors: Mapping[Any, Error], results: Any) -> None:
+        path, first = next(iter(errors.items()))
+        super().__init__(
+            f"{len(errors)} of {len(results)} files failed; the first, {path!r:.200}: {first.message}",
+            request_id=first.request_id,
+        )
+        self.errors = dict(errors)
+        self.results = results
+
+    def __reduce__(self) -> tuple[type[FilesFailed], tuple[dict[Any, Error], Any]]:
+        return type(self), (self.errors, self.results)
+
+
 class RateLimited(Error):
     """Too many requests, for now."""
 
@@ -279,6 +311,7 @@ _FROM_SERVER: dict[str, type[Error]] = {
         FileError,
         CommandNotStarted,
         TooLarge,
+        RangeNotSatisfiable,
         RateLimited,
         ResourceExhausted,
         RuntimeUnavailable,

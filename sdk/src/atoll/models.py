@@ -16,6 +16,7 @@ MAX_COMMAND_TIMEOUT_MS = 300_000
 MAX_LIFETIME_MS = 86_400_000
 MAX_TAG_LENGTH = 256
 MAX_TERMINAL_SIDE = 65_535
+MAX_BATCH_FILES = 1000
 MAX_ENCODED_PATH = 5464
 """What 4096 bytes, the longest path, come to as base64."""
 
@@ -510,6 +511,91 @@ class FileExists:
     """The answer of `GET …/files/exists`."""
 
     exists: bool
+
+
+@dataclass(frozen=True)
+class FileToWrite:
+    """One file in the body of `POST …/files/batch/write`."""
+
+    path: str = field(metadata=_described("where", max_length=MAX_ENCODED_PATH))
+    content: str
+    encoding: str = field(default="utf-8", metadata=_described("of `content`", **_ENCODINGS))
+    mode: str | None = field(default=None, metadata=_described("octal, e.g. `0755`", max_length=5))
+    path_encoding: str = field(default="utf-8", metadata=_PATH_ENCODING)
+
+
+@dataclass(frozen=True)
+class WriteFiles:
+    """The body of `POST …/files/batch/write`. No two of them have the same path."""
+
+    files: list[FileToWrite] = field(
+        metadata=_described(
+            "each written whole or not at all", min_items=1, max_items=MAX_BATCH_FILES
+        )
+    )
+
+
+@dataclass(frozen=True)
+class FileToRead:
+    """One file in the body of `POST …/files/batch/read`."""
+
+    path: str = field(metadata=_described("which", max_length=MAX_ENCODED_PATH))
+    path_encoding: str = field(default="utf-8", metadata=_PATH_ENCODING)
+
+
+@dataclass(frozen=True)
+class ReadFiles:
+    """The body of `POST …/files/batch/read`."""
+
+    files: list[FileToRead] = field(
+        metadata=_described("which, of 8 MiB in all", min_items=1, max_items=MAX_BATCH_FILES)
+    )
+
+
+@dataclass(frozen=True)
+class FileFailure:
+    """Why nothing was done with one file of many: what `error` is to a whole request."""
+
+    code: str
+    message: str
+    retryable: bool
+    reason: str | None = field(
+        default=None, metadata=_described("which `FILE_ERROR` it is; null for other codes")
+    )
+
+
+@dataclass(frozen=True)
+class FileWriteResult:
+    """What became of one file: exactly one of `written` and `error` is not null. `path` is as it was asked for."""
+
+    path: str
+    written: FileWritten | None = None
+    error: FileFailure | None = None
+
+
+@dataclass(frozen=True)
+class FilesWritten:
+    """The answer of `POST …/files/batch/write`, in the order of the request."""
+
+    data: list[FileWriteResult]
+    failed: int = field(metadata=_described("how many were not written"))
+
+
+@dataclass(frozen=True)
+class FileReadResult:
+    """What became of one file: exactly one of `file` and `error` is not null. `path` is as it was asked for."""
+
+    path: str
+    file: FileContent | None = None
+    error: FileFailure | None = None
+
+
+@dataclass(frozen=True)
+class FilesRead:
+    """The answer of `POST …/files/batch/read`, in the order of the request."""
+
+    data: list[FileReadResult]
+    failed: int = field(metadata=_described("how many were not read"))
 
 
 @dataclass(frozen=True)

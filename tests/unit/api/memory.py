@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -271,6 +271,16 @@ class MemoryFiles:
     def __init__(self) -> None:
         self.content: dict[bytes, bytes] = {}
         self.directories: set[bytes] = {b"/", b"/workspace"}
+        self.changed_ns: dict[bytes, int] = {}
+        self.opened: list[tuple[int, int | None]] = []
+        self.before_reading: Callable[[bytes], None] = lambda path: None
+        """Called between a file's opening and its first byte, to change it."""
+
+    def resolve(self, path: str) -> bytes:
+        resolved = _absolute(path)
+        if b"\0" in resolved:
+            raise errors.InvalidRequest("path has a NUL byte in it")
+        return resolved
 
     async def stat(self, path: str, *, follow: bool = True) -> Entry:
         return self._entry(_absolute(path))
@@ -283,11 +293,16 @@ class MemoryFiles:
         return Listing(tuple(self._entry(name) for name in found[:limit]), len(found) > limit)
 
     @asynccontextmanager
-    async def read(self, path: str) -> AsyncIterator[tuple[Entry, AsyncIterator[bytes]]]:
+    async def read(
+        self, path: str, *, offset: int = 0, length: int | None = None
+    ) -> AsyncIterator[tuple[Entry, AsyncIterator[bytes]]]:
         entry = self._file(_absolute(path))
+        self.opened.append((offset, length))
 
         async def chunks() -> AsyncIterator[bytes]:
-            data = self.content[_absolute(path)]
+            self.before_reading(_absolute(path))
+            end = None if length is None else offset + length
+            data = self.content[_absolute(path)][offset:end]
             for start in range(0, len(data), PIECE):
                 yield data[start : start + PIECE]
 
@@ -358,9 +373,9 @@ class MemoryFiles:
             raise errors.FileNotFound(f"no file {path!r}")
         kind = FileKind.DIRECTORY if path in self.directories else FileKind.FILE
         size = len(self.content.get(path, b""))
-        return Entry(
-            path.rpartition(b"/")[2], path, kind, size, 0o644, 0, 0, b"root", b"root", 0, None
-        )
+        changed = self.changed_ns.get(path, 0)
+        name = path.rpartition(b"/")[2]
+        return Entry(name, path, kind, size, 0o644, 0, 0, b"root", b"root", changed, None)
 
 
 def _absolute(path: str | bytes) -> bytes:

@@ -64,6 +64,8 @@ async def test_document_is_served_without_a_key_and_has_every_route() -> None:
         "/v1/sandboxes/{id}": ["delete", "get"],
         "/v1/sandboxes/{id}/execute": ["post"],
         "/v1/sandboxes/{id}/files": ["delete", "get", "put"],
+        "/v1/sandboxes/{id}/files/batch/read": ["post"],
+        "/v1/sandboxes/{id}/files/batch/write": ["post"],
         "/v1/sandboxes/{id}/files/archive": ["get", "put"],
         "/v1/sandboxes/{id}/files/chmod": ["post"],
         "/v1/sandboxes/{id}/files/chown": ["post"],

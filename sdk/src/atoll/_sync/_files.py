@@ -5,20 +5,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
-from typing import BinaryIO
+from typing import BinaryIO, Literal, overload
 
 from .. import _requests, _wire
 from .._archive import DirectoryDownloaded, Unpacker, pack
+from .._batches import Data, FileGiven, FilesToWrite, Path, to_bytes
 from .._colour import CHUNK_BYTES, SyncByteSource, sync_chunks, sync_run
-from .._local_files import LocalTarget, open_source
+from .._downloads import Download
+from .._local_files import open_source
 from .._requests import PathInSandbox
-from ..errors import TooLarge
+from ..errors import Error, TooLarge
 from ..models import FileEntry, FileExists, FileList, FileWritten, Unpacked
-from ._transport import Answer, Transport
+from ._batches import read_many, write_many
+from ._downloads import LocalPath, fetch_bytes, fetch_into, fetch_to_path, large_chunks
+from ._transport import Transport
 
-LocalPath = str | os.PathLike[str]
 MAX_LISTED = 10_000
 
 
@@ -34,9 +37,12 @@ class Files:
         self._id = sandbox_id
         self._disk_bytes = disk_mb * 1024 * 1024
 
-    def read(self, path: PathInSandbox) -> bytes:
-        """The whole content of a file. For large files see `download`."""
-        return self._transport.send(_requests.read_file(self._id, path))
+    def read(self, path: PathInSandbox, *, offset: int = 0, length: int | None = None) -> bytes:
+        """The content of a file, or `length` bytes of it from `offset` on: as many as there are, none past its end.
+
+        For large files see `download`, for many small ones `read_many`.
+        """
+        return fetch_bytes(self._transport, Download(self._id, path, offset, length))
 
     def read_text(self, path: PathInSandbox, encoding: str = "utf-8") -> str:
         """The whole content of a file as text, line ends untouched. Raises `UnicodeDecodeError` for other bytes."""
@@ -55,14 +61,64 @@ class Files:
         Readers see the old file or the whole new one. `mode` is such as `0o755` or `"0755"`; without it a new file has
         0644, an existing one keeps its own.
         """
-        request = _requests.write_file(self._id, path, mode=mode, body=_to_bytes(data))
+        request = _requests.write_file(self._id, path, mode=mode, body=to_bytes(data))
         return _wire.decode(FileWritten, self._transport.send(request))
+
+    @overload
+    def read_many(
+        self, paths: Iterable[Path], *, check: Literal[True] = True
+    ) -> dict[Path, bytes]: ...
+
+    @overload
+    def read_many(self, paths: Iterable[Path], *, check: bool) -> dict[Path, bytes | Error]: ...
+
+    def read_many(
+        self, paths: Iterable[Path], *, check: bool = True
+    ) -> dict[Path, bytes] | dict[Path, bytes | Error]:
+        """Reads many small files in few requests, by path as it was given.
+
+        Those that cannot be read keep the others from nothing: `FilesFailed` is raised in the end, with everything
+        that was read as its `results`; with `check=False` that is returned, in which an error stands for its file.
+        """
+        return read_many(self._transport, self._id, paths, check=check)
+
+    @overload
+    def write_many(
+        self, files: Mapping[Path, Data], *, check: Literal[True] = True
+    ) -> list[FileWritten]: ...
+
+    @overload
+    def write_many(
+        self, files: Iterable[FileGiven], *, check: Literal[True] = True
+    ) -> list[FileWritten]: ...
+
+    @overload
+    def write_many(
+        self, files: Mapping[Path, Data], *, check: bool
+    ) -> list[FileWritten | Error]: ...
+
+    @overload
+    def write_many(
+        self, files: Iterable[FileGiven], *, check: bool
+    ) -> list[FileWritten | Error]: ...
+
+    def write_many(
+        self, files: FilesToWrite, *, check: bool = True
+    ) -> list[FileWritten] | list[FileWritten | Error]:
+        """Makes or replaces many small files in few requests: of a mapping from path to data, or an iterable of
+        `(path, data)` and `FileToWrite`. Answers in their order.
+
+        Each is written whole or not at all, in no certain order, and one that fails keeps the others from nothing:
+        `FilesFailed` is raised in the end, with what became of each as its `results`; with `check=False` that is
+        returned, in which an error stands for its file.
+        """
+        return write_many(self._transport, self._id, files, check=check)
 
     def append(
         self, path: PathInSandbox, data: str | bytes | bytearray | memoryview
     ) -> FileWritten:
         """Adds to the end of a file, which is made where it is missing."""
-        request = _requests.write_file(self._id, path, append=True, body=_to_bytes(data))
+        request = _requests.write_file(self._id, path, append=True, body=to_bytes(data))
         return _wire.decode(FileWritten, self._transport.send(request))
 
     def list(
@@ -164,15 +220,26 @@ class Files:
         answer = self._transport.send(request, lambda: sync_chunks(source))
         return _wire.decode(FileWritten, answer)
 
-    def download(self, path: PathInSandbox, target: LocalPath | BinaryIO) -> int:
-        """Fetches a file of any size to a local path, or into an open binary file; says how many bytes.
+    def download(
+        self,
+        path: PathInSandbox,
+        target: LocalPath | BinaryIO,
+        *,
+        offset: int = 0,
+        length: int | None = None,
+    ) -> int:
+        """Fetches a file of any size, or `length` bytes of it from `offset` on, to a local path or into an open binary
+        file; says how many bytes.
 
-        A local path gets the file whole or not at all.
+        Where the connection breaks it goes on from there, or from the start where the file has changed meanwhile. A
+        local path gets the file whole or not at all; into an open file no start is written twice, so that a change
+        raises `ConnectionLost`.
         """
-        with self._transport.open(_requests.read_file(self._id, path)) as answer:
-            if not isinstance(target, str | os.PathLike):
-                return _copy_into(answer, target)
-            return _copy_to_path(answer, target)
+        retries = self._transport.max_retries
+        download = Download(self._id, path, offset, length, max_resumes=retries)
+        if isinstance(target, str | os.PathLike):
+            return fetch_to_path(self._transport, download, target)
+        return fetch_into(self._transport, download, target)
 
     def upload_dir(self, source: LocalPath, path: PathInSandbox) -> Unpacked:
         """Sends a local directory's content into a directory of the sandbox, which is made where missing.
@@ -201,7 +268,7 @@ class Files:
         with self._transport.open(_requests.pack_directory(self._id, path)) as answer:
             unpacker = sync_run(Unpacker, target, max_bytes=limit)
             try:
-                with closing(_large_chunks(answer)) as chunks:
+                with closing(large_chunks(answer)) as chunks:
                     for chunk in chunks:
                         sync_run(unpacker.feed, chunk)
                 return sync_run(unpacker.finish)
@@ -226,48 +293,3 @@ class Files:
                 self._id, path, mode=mode, size=size, replayable=size is not None
             )
             return _wire.decode(FileWritten, self._transport.send(request, body))
-
-
-def _copy_into(answer: Answer, file: BinaryIO) -> int:
-    size = 0
-    with closing(_large_chunks(answer)) as chunks:
-        for chunk in chunks:
-            sync_run(file.write, chunk)
-            size += len(chunk)
-    return size
-
-
-def _copy_to_path(answer: Answer, path: LocalPath) -> int:
-    target = sync_run(LocalTarget, path)
-    try:
-        with closing(_large_chunks(answer)) as chunks:
-            for chunk in chunks:
-                sync_run(target.write, chunk)
-        sync_run(target.commit)
-    except BaseException:
-        target.abort()
-        raise
-    return target.size_bytes
-
-
-def _large_chunks(answer: Answer) -> Generator[bytes, None]:
-    """The answer in chunks so large that handing each to a thread costs little."""
-    held: list[bytes] = []
-    size = 0
-    with closing(answer.iter_bytes()) as chunks:
-        for chunk in chunks:
-            held.append(chunk)
-            size += len(chunk)
-            if size >= CHUNK_BYTES:
-                yield b"".join(held)
-                held, size = [], 0
-    if held:
-        yield b"".join(held)
-
-
-def _to_bytes(data: str | bytes | bytearray | memoryview) -> bytes:
-    if isinstance(data, str):
-        return data.encode()
-    if isinstance(data, bytes | bytearray | memoryview):
-        return bytes(data)
-    raise TypeError(f"text or bytes are written, not {type(data).__name__}")

@@ -77,6 +77,11 @@ class Transport:
         self._route: Route | None = None
         self._closed = False
 
+    @property
+    def max_retries(self) -> int:
+        """How often in a row to try again what may be tried again."""
+        return self._settings.max_retries
+
     def send(self, request: Request, body: Body | None = None) -> bytes:
         """The body of the answer, which was 2xx."""
         answer = self._send_as_often_as_allowed(request, body)

@@ -6,7 +6,8 @@ HttpError
 ├── RateLimited
 ├── RouteNotFound
 ├── MethodNotAllowed
-└── UnsupportedMediaType
+├── UnsupportedMediaType
+└── RangeNotSatisfiable
 ClientGone                 not an answer: there is nobody left to have it
 """
 
@@ -40,6 +41,7 @@ STATUS_BY_CODE: Mapping[str, int] = {
     "STDIN_CLOSED": 409,
     "TOO_LARGE": 413,
     "UNSUPPORTED_MEDIA_TYPE": 415,
+    "RANGE_NOT_SATISFIABLE": 416,
     "COMMAND_NOT_STARTED": 422,
     "RATE_LIMITED": 429,
     "INTERNAL": 500,
@@ -90,6 +92,12 @@ class UnsupportedMediaType(HttpError):
     code = "UNSUPPORTED_MEDIA_TYPE"
 
 
+class RangeNotSatisfiable(HttpError):
+    """Says in `Content-Range` how large the file is."""
+
+    code = "RANGE_NOT_SATISFIABLE"
+
+
 class ClientGone(Exception):
     """The client closed its connection before its answer."""
 
@@ -116,6 +124,11 @@ def error_members(error: Exception, request_id: str) -> dict[str, Any]:
     if not isinstance(error, EngineError | HttpError):
         message = f"internal error; the server's log has more under {request_id}"
         return {"code": "INTERNAL", "message": message, "retryable": True, "requestId": request_id}
+    return {**failure_members(error), "requestId": request_id}
+
+
+def failure_members(error: EngineError | HttpError) -> dict[str, Any]:
+    """What is wrong, without the request, of which it may be only a part."""
     members: dict[str, Any] = {
         "code": error.code,
         # Paths inside a sandbox may be any bytes, and messages quote them.
@@ -123,7 +136,6 @@ def error_members(error: Exception, request_id: str) -> dict[str, Any]:
         .encode("utf-8", "backslashreplace")
         .decode("utf-8"),
         "retryable": error.retryable,
-        "requestId": request_id,
     }
     reason = getattr(error, "reason", None)
     if reason is not None:

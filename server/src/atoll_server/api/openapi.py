@@ -44,7 +44,23 @@ _PATH_PARAMETERS: dict[str, Schema] = {
         "schema": {"type": "string", "pattern": "^key_[0-9a-f]{12}$"},
     },
 }
+_RANGE_PARAMETERS: tuple[Schema, ...] = (
+    {
+        "name": "Range",
+        "in": "header",
+        "description": "with `Accept: application/octet-stream`: one range, such as `bytes=0-99`, `bytes=100-` or "
+        "`bytes=-100`; anything else is as if it were not there",
+        "schema": {"type": "string"},
+    },
+    {
+        "name": "If-Range",
+        "in": "header",
+        "description": "an `ETag` of an earlier answer: the whole comes where the file is another by now",
+        "schema": {"type": "string"},
+    },
+)
 _TEXT_FORMS = {"application/x-ndjson", "text/event-stream"}
+_BINARY: Schema = {"type": "string", "format": "binary"}
 _NO_NUL = r"^[^\u0000]*$"
 _ENV_NAME = r"^[^=\u0000]+$"
 
@@ -144,7 +160,11 @@ def _operation(operation: Operation, components: Components) -> Schema:
     rendered: Schema = {
         "operationId": operation.name,
         "summary": operation.summary,
-        "parameters": [*_path_parameters(operation), *_query_parameters(operation)],
+        "parameters": [
+            *_path_parameters(operation),
+            *_query_parameters(operation),
+            *(_RANGE_PARAMETERS if operation.partial else ()),
+        ],
         "responses": _responses(operation, components),
     }
     if operation.scope is None:
@@ -194,7 +214,7 @@ def _body_content(operation: Operation, components: Components) -> Schema:
     if operation.body is not None:
         content[operation.body_type] = {"schema": components.reference(operation.body, strict=True)}
     for media_type in operation.raw_body_types:
-        content[media_type] = {"schema": {"type": "string", "format": "binary"}}
+        content[media_type] = {"schema": _BINARY}
     return content
 
 
@@ -214,6 +234,12 @@ def _responses(operation: Operation, components: Components) -> Schema:
             for media_type in operation.answer_types
         }
     responses = {str(operation.status): success}
+    if operation.partial:
+        responses["206"] = {
+            "description": "the part that `Range` asked for",
+            "headers": headers,
+            "content": {"application/octet-stream": {"schema": _BINARY}},
+        }
     for status, codes in _errors_by_status(operation).items():
         responses[str(status)] = {
             "description": ", ".join(codes),
@@ -232,9 +258,7 @@ def _answer_schema(operation: Operation, media_type: str, components: Components
             if operation.answer
             else {"type": "object"}
         )
-    return (
-        {"type": "string"} if media_type in _TEXT_FORMS else {"type": "string", "format": "binary"}
-    )
+    return {"type": "string"} if media_type in _TEXT_FORMS else _BINARY
 
 
 def _errors_by_status(operation: Operation) -> dict[int, list[str]]:
@@ -281,7 +305,11 @@ def _kind_schema(kind: Any, entry: Field, components: Components, *, strict: boo
         return {
             "type": "array",
             "items": items,
-            **({"minItems": 1, "maxItems": ITEMS_LIMIT} if strict else {}),
+            **(
+                {"minItems": 1, "maxItems": entry.metadata.get("max_items", ITEMS_LIMIT)}
+                if strict
+                else {}
+            ),
         }
     if typing.get_origin(kind) is dict:
         return _mapping_schema(entry, strict=strict)

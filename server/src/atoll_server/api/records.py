@@ -169,7 +169,17 @@ def _input_type(hint: Any) -> Any:
         return _input_struct(hint)
     if isinstance(hint, type) and issubclass(hint, Enum):
         return str
+    if (item := _listed(hint)) is not None:
+        return list[_input_struct(item)]  # type: ignore[misc] # made at run time
     return hint
+
+
+def _listed(hint: Any) -> Any:
+    """The record that this is a list of, or None."""
+    if typing.get_origin(hint) is not list:
+        return None
+    item = typing.get_args(hint)[0]
+    return item if dataclasses.is_dataclass(item) else None
 
 
 class _Reader(Generic[Record]):
@@ -184,6 +194,11 @@ class _Reader(Generic[Record]):
             for entry in self._fields
             for kind in entry.kinds
             if dataclasses.is_dataclass(kind)
+        }
+        self._lists = {
+            entry.name: _cached_reader(_listed(entry.hint))
+            for entry in self._fields
+            if _listed(entry.hint) is not None
         }
         self._checks = {entry.name: tuple(_checks(entry)) for entry in self._fields}
         self._enums = {
@@ -243,23 +258,33 @@ class _Reader(Generic[Record]):
             if name in self._nested and value is not None:
                 value, inner = self._nested[name]._build(value, f"{prefix}{nested}.")
                 names += inner
+            elif name in self._lists:
+                self._check(name, value, prefix)  # how many there are, before they are made
+                value, inner = self._lists[name]._build_all(value, f"{prefix}{nested}")
+                names += inner
             elif type(value) is dict:
                 names += len(value)
             values[name] = value
         return self._checked(values, prefix), names
 
+    def _build_all(self, structs: list[Any], prefix: str) -> tuple[list[Record], int]:
+        built = [self._build(one, f"{prefix}[{place}].") for place, one in enumerate(structs)]
+        return [record for record, _ in built], sum(names for _, names in built)
+
     def _checked(self, values: dict[str, Any], prefix: str) -> Record:
         for name, value in values.items():
-            if value is None:
-                continue
-            for check in self._checks[name]:
-                wrong = check(value)
-                if wrong is not None:
-                    raise Malformed(f"`{prefix}{self._wire_names[name]}` {wrong}")
+            if value is not None:
+                self._check(name, value, prefix)
         for name, kind in self._enums.items():
             if values.get(name) is not None:
                 values[name] = kind(values[name])
         return self._record(**values)
+
+    def _check(self, name: str, value: Any, prefix: str) -> None:
+        for check in self._checks[name]:
+            wrong = check(value)
+            if wrong is not None:
+                raise Malformed(f"`{prefix}{self._wire_names[name]}` {wrong}")
 
     def _explain(self, message: str) -> str:
         """msgspec's words in ours: `Expected `int`, got `str` - at `$.resources.cpu``."""
@@ -268,7 +293,7 @@ class _Reader(Generic[Record]):
         if "unknown field" in what:
             field = _shown(what.partition("`")[2].rstrip("`"))
             inside = f" in `{path}`" if path else ""
-            reader = self._nested.get(path, self)
+            reader = self._lists.get(path.partition("[")[0], self._nested.get(path, self))
             return f"unknown field {field}{inside}; known: {', '.join(reader._wire_names.values())}"
         if "missing required field" in what:
             return f"field {what.partition('field ')[2]} is missing"
@@ -331,7 +356,7 @@ def _checks(entry: Field) -> Iterator[Check]:
     if "pattern" in limits:
         yield _check_pattern(limits["pattern"], limits["pattern_says"])
     if any(typing.get_origin(kind) in (list, dict) for kind in entry.kinds):
-        yield _check_items(limits.get("max_items", ITEMS_LIMIT))
+        yield _check_items(limits.get("min_items", 0), limits.get("max_items", ITEMS_LIMIT))
     if "max_key_length" in limits:
         yield _check_key_length(limits["max_key_length"])
     if "max_value_length" in limits:
@@ -379,12 +404,13 @@ def _check_pattern(pattern: str, says: str) -> Check:
     return lambda value: None if compiled.search(value) else f"must be {says}; got {_shown(value)}"
 
 
-def _check_items(most: int) -> Check:
-    return lambda value: (
-        None
-        if type(value) is str or len(value) <= most
-        else f"must have at most {most} entries; got {len(value)}"
-    )
+def _check_items(least: int, most: int) -> Check:
+    def check(value: Any) -> str | None:
+        if type(value) is str or least <= len(value) <= most:  # text is the other half of a union
+            return None
+        return f"must have {least or 'at most'}{' to' if least else ''} {most} entries; got {len(value)}"
+
+    return check
 
 
 def _check_key_length(most: int) -> Check:

@@ -87,6 +87,8 @@ class Operation:
     query: type[Any] | None = None
     status: int = 200
     answer_types: tuple[str, ...] = (JSON_TYPE,)
+    partial: bool = False
+    """Whether a `Range` of its bytes can be asked for."""
     socket: SocketHandler | None = None
     """What speaks with a client that asks for a WebSocket here."""
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from starlette.types import Receive, Scope, Send
@@ -28,6 +29,15 @@ Last = Exit | Process
 Event = Output | Last
 OpenedFile = AbstractAsyncContextManager[tuple[Entry, AsyncIterable[bytes]]]
 RenderLast = Callable[[Any], Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Body:
+    """Bytes as they come, and how the answer with them begins."""
+
+    chunks: AsyncIterable[bytes]
+    status: int = 200
+    headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
 class Form(Protocol):
@@ -86,8 +96,10 @@ async def _stream(
         raise failure
 
 
-def stream_bytes(opened: AbstractAsyncContextManager[Any], media_type: str) -> Answer:
-    """Bytes as they come. The answer has no length: a file may change while it is read."""
+def stream_bytes(
+    opened: AbstractAsyncContextManager[Body | AsyncIterable[bytes]], media_type: str
+) -> Answer:
+    """Bytes as they come. The whole of a file has no length: it may change while it is read."""
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         await unless_gone(receive, _pump(opened, media_type, scope["method"] == "HEAD", send))
@@ -116,14 +128,16 @@ async def once(data: bytes) -> AsyncIterator[bytes]:
 
 
 async def _pump(
-    opened: AbstractAsyncContextManager[Any], media_type: str, head_only: bool, send: Send
+    opened: AbstractAsyncContextManager[Body | AsyncIterable[bytes]],
+    media_type: str,
+    head_only: bool,
+    send: Send,
 ) -> None:
     async with opened as content:
-        # A file comes with its entry; an archive is its content alone.
-        chunks: AsyncIterable[bytes] = content[1] if isinstance(content, tuple) else content
-        await send(_head(media_type))
+        body = content if isinstance(content, Body) else Body(content)
+        await send(_head(media_type, body.status, body.headers))
         if not head_only:
-            async for chunk in chunks:
+            async for chunk in body.chunks:
                 await _send_pieces([chunk], send)
         await send({"type": "http.response.body", "body": b""})
 
@@ -154,11 +168,14 @@ async def _run(
     return None
 
 
-def _head(media_type: str) -> dict[str, Any]:
+def _head(
+    media_type: str, status: int = 200, headers: Iterable[tuple[bytes, bytes]] = ()
+) -> dict[str, Any]:
     return {
         "type": "http.response.start",
-        "status": 200,
+        "status": status,
         "headers": [
+            *headers,
             (b"content-type", media_type.encode("ascii")),
             (b"cache-control", b"no-store"),
             (b"x-accel-buffering", b"no"),

@@ -38,7 +38,7 @@ class Files:
 
     async def stat(self, path: AnyPath, *, follow: bool = True) -> Entry:
         with self._translated(path):
-            return await self._agent.stat(self._resolve(path), follow=follow)
+            return await self._agent.stat(self.resolve(path), follow=follow)
 
     async def exists(self, path: AnyPath) -> bool:
         """Whether something is there, at the end of all links."""
@@ -55,7 +55,7 @@ class Files:
     async def list(self, path: AnyPath, *, depth: int = 1, limit: int = LIST_LIMIT) -> Listing:
         """What a directory holds, sorted, parents before children; at most `limit` entries."""
         with self._translated(path):
-            return await self._agent.list(self._resolve(path), depth=depth, limit=limit)
+            return await self._agent.list(self.resolve(path), depth=depth, limit=limit)
 
     @asynccontextmanager
     async def read(
@@ -63,7 +63,7 @@ class Files:
     ) -> AsyncIterator[tuple[Entry, AsyncIterator[bytes]]]:
         """A regular file and its bytes, which come as fast as they are taken."""
         with self._translated(path):
-            resolved = self._resolve(path)
+            resolved = self.resolve(path)
             async with (
                 self._agent.read(resolved, offset=offset, length=length) as (entry, content),
                 aclosing(self._translate_each(content, path)) as chunks,
@@ -82,42 +82,42 @@ class Files:
         """Write a file, making its parents. Whatever stops `chunks` early leaves everything as it was."""
         with self._translated(path):
             return await self._agent.write(
-                self._resolve(path), chunks, mode=mode, append=append, size=size
+                self.resolve(path), chunks, mode=mode, append=append, size=size
             )
 
     async def mkdir(self, path: AnyPath, *, parents: bool = True, mode: int | None = None) -> None:
         with self._translated(path):
-            await self._agent.mkdir(self._resolve(path), parents=parents, mode=mode)
+            await self._agent.mkdir(self.resolve(path), parents=parents, mode=mode)
 
     async def move(self, source: AnyPath, destination: AnyPath) -> None:
         with self._translated(source, destination):
-            await self._agent.move(self._resolve(source), self._resolve(destination))
+            await self._agent.move(self.resolve(source), self.resolve(destination))
 
     async def copy(self, source: AnyPath, destination: AnyPath) -> None:
         with self._translated(source, destination):
-            await self._agent.copy(self._resolve(source), self._resolve(destination))
+            await self._agent.copy(self.resolve(source), self.resolve(destination))
 
     async def remove(self, path: AnyPath, *, recursive: bool = False) -> None:
         with self._translated(path):
-            await self._agent.remove(self._resolve(path), recursive=recursive)
+            await self._agent.remove(self.resolve(path), recursive=recursive)
 
     async def chmod(self, path: AnyPath, mode: int, *, recursive: bool = False) -> None:
         with self._translated(path):
-            await self._agent.chmod(self._resolve(path), mode, recursive=recursive)
+            await self._agent.chmod(self.resolve(path), mode, recursive=recursive)
 
     async def chown(
         self, path: AnyPath, user: str, group: str | None = None, *, recursive: bool = False
     ) -> None:
         """Give a file to a user, by name or number; to the user's own group where none is named."""
         with self._translated(path):
-            await self._agent.chown(self._resolve(path), user, group, recursive=recursive)
+            await self._agent.chown(self.resolve(path), user, group, recursive=recursive)
 
     @asynccontextmanager
     async def pack(self, path: AnyPath) -> AsyncIterator[AsyncIterator[bytes]]:
         """A tar of what a directory holds."""
         with self._translated(path):
             async with (
-                self._agent.pack(self._resolve(path)) as content,
+                self._agent.pack(self.resolve(path)) as content,
                 aclosing(self._translate_each(content, path)) as chunks,
             ):
                 yield chunks
@@ -125,9 +125,10 @@ class Files:
     async def unpack(self, path: AnyPath, chunks: AsyncIterable[bytes]) -> int:
         """Place a tar's members beneath a directory. Answers how many there were."""
         with self._translated(path):
-            return await self._agent.unpack(self._resolve(path), chunks)
+            return await self._agent.unpack(self.resolve(path), chunks)
 
-    def _resolve(self, path: AnyPath) -> bytes:
+    def resolve(self, path: AnyPath) -> bytes:
+        """The absolute path that is sent to the agent, or `InvalidRequest`."""
         raw = _raw(path)
         if not raw or b"\0" in raw:
             raise errors.InvalidRequest(

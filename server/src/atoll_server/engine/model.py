@@ -279,3 +279,20 @@ class Written:
     path: bytes
     size: int
     created: bool
+
+
+@dataclass(frozen=True)
+class NewFile:
+    """A file to be written, as one of many."""
+
+    path: bytes
+    data: bytes
+    mode: int | None = None
+
+
+@dataclass(frozen=True)
+class FileRead:
+    """A file that was read whole, as one of many."""
+
+    entry: Entry
+    data: bytes

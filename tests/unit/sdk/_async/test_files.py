@@ -292,7 +292,7 @@ async def test_a_download_that_breaks_leaves_the_old_file(
     sandbox: AsyncSandbox, scripted: ScriptedServer, tmp_path: Path
 ) -> None:
     (tmp_path / "f").write_bytes(b"old")
-    scripted.script += [Answer(pieces=(b"half",), cut=True)]
+    scripted.script += [Answer(pieces=(b"half",), cut=True)] * 3
 
     with pytest.raises(atoll.ConnectionLost):
         await sandbox.files.download("a", tmp_path / "f")

@@ -1,13 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """Atoll's own API, v1: `protocol/http/README.md`."""
 
-from atoll_server.api.native import execute, files, health, images, keys, pool, processes, sandboxes
+from atoll_server.api.native import (
+    execute,
+    file_batches,
+    files,
+    health,
+    images,
+    keys,
+    pool,
+    processes,
+    sandboxes,
+)
 
 # What is asked for most comes first: paths are tried in this order.
 OPERATIONS = (
     *execute.OPERATIONS,
     *processes.OPERATIONS,
     *files.OPERATIONS,
+    *file_batches.OPERATIONS,
     *sandboxes.OPERATIONS,
     *health.OPERATIONS,
     *images.OPERATIONS,

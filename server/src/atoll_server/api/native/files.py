@@ -20,6 +20,7 @@ from atoll.models import (
     Unpacked,
 )
 from atoll_server.api.errors import UnsupportedMediaType
+from atoll_server.api.native.downloads import open_download
 from atoll_server.api.native.wire import (
     parse_content,
     parse_mode,
@@ -91,10 +92,10 @@ class StatQuery:
 
 
 async def read(call: Call) -> Answer:
-    opened = call.engine.files(call.sandbox_id).read(call.query(PathQuery).path)
+    files, path = call.engine.files(call.sandbox_id), call.query(PathQuery).path
     if preferred(call.header(b"accept"), READ_TYPES) == OCTETS_TYPE:
-        return stream_bytes(opened, OCTETS_TYPE)
-    entry, data = await call.unless_gone(collect_bytes(opened, LARGE_BODY_LIMIT))
+        return stream_bytes(open_download(call, files, path), OCTETS_TYPE)
+    entry, data = await call.unless_gone(collect_bytes(files.read(path), LARGE_BODY_LIMIT))
     return call.answer(render_content(entry.path, data, entry.mode))
 
 
@@ -228,13 +229,14 @@ OPERATIONS = (
         method="GET",
         path=_ROOT,
         name="readFile",
-        summary="Read a file: its bytes, or JSON",
+        summary="Read a file: its bytes, all or a `Range` of them, or JSON",
         handler=read,
         query=PathQuery,
         answer=FileContent,
         answer_types=READ_TYPES,
+        partial=True,
         scope=Scope.FILES,
-        errors=(*_ERRORS, "TOO_LARGE"),
+        errors=(*_ERRORS, "TOO_LARGE", "RANGE_NOT_SATISFIABLE"),
     ),
     Operation(
         method="PUT",
