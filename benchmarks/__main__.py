@@ -15,7 +15,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import creates, execs, memory, streams
+from benchmarks import creates, execs, memory, pool, processes, readers, streams
 from benchmarks.bench import Bench, opened
 from benchmarks.machine import describe_machine
 from benchmarks.measure import Row, Verdict
@@ -26,7 +26,10 @@ RESULTS = Path(__file__).resolve().parent / "results" / "latest.json"
 FAMILIES: dict[str, Callable[[Bench], Iterator[Row]]] = {
     execs.FAMILY: execs.run,
     creates.FAMILY: creates.run,
+    pool.FAMILY: pool.run,
     streams.FAMILY: streams.run,
+    readers.FAMILY: readers.run,
+    processes.FAMILY: processes.run,
     memory.FAMILY: memory.run,
 }
 _MARKS = {Verdict.KEPT: "[green]kept[/]", Verdict.BROKEN: "[red]broken[/]", Verdict.NONE: ""}
@@ -62,7 +65,7 @@ def main() -> int:
 def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
-        "--quick", action="store_true", help="few repetitions, small files: half a minute"
+        "--quick", action="store_true", help="few repetitions, small files: about a minute"
     )
     parser.add_argument(
         "--only", nargs="+", choices=FAMILIES, default=list(FAMILIES), help="families to run"
@@ -93,9 +96,9 @@ def render_markdown(rows: list[Row], machine: dict[str, str]) -> Iterator[str]:
 def _table(title: str, rows: list[Row]) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     table.add_column("what", no_wrap=True)
-    table.add_column("measured", justify="right")
+    table.add_column("measured", justify="right", no_wrap=True)
     table.add_column("beside", no_wrap=True)
-    table.add_column("measured", justify="right")
+    table.add_column("measured", justify="right", no_wrap=True)
     table.add_column("ratio", justify="right")
     table.add_column("promise", no_wrap=True)
     for row in rows:
@@ -113,6 +116,8 @@ def _cells(row: Row) -> Iterator[str]:
 
 
 def _number(value: float, unit: str) -> str:
+    if not unit:  # a number of things
+        return f"{value:,.0f}"
     return f"{value:,.0f} {unit}" if value >= 100 else f"{value:.2f} {unit}"
 
 

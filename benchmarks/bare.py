@@ -29,6 +29,11 @@ _FLAGS = {
 _TIMEOUT = 60
 
 
+def run_on_host() -> None:
+    """What everything is compared with: the same command as a program of the host."""
+    subprocess.run(TRUE, check=True)
+
+
 class BareRuntime:
     """`crun` or `runsc` on its own. Its commands run from threads whose mount namespace hides a hybrid host's v2 tree,
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from atoll import Atoll
+from atoll import Atoll, Sandbox
 from benchmarks.bare import BareRuntime, Docker
 from tests.support.server import ServerProcess
 
 PROGRAMS = {"container": "crun", "gvisor": "runsc"}
+CREATORS = 8
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,23 @@ class Bench:
     def bare(self, runtime: str, *, threads: int = 1) -> BareRuntime:
         """The runtime's own program, as baseline."""
         return BareRuntime(PROGRAMS[runtime], threads=threads)
+
+    @contextmanager
+    def sandboxes(self, runtime: str, count: int) -> Iterator[list[Sandbox]]:
+        """So many, made by several clients and ended with the block."""
+        made: list[Sandbox] = []
+
+        def create() -> None:
+            made.append(self.unix.sandboxes.create(image="host", runtime=runtime))
+
+        with ThreadPoolExecutor(CREATORS) as threads:
+            try:
+                for future in [threads.submit(create) for _ in range(count)]:
+                    future.result()
+                yield made
+            finally:
+                for future in [threads.submit(sandbox.terminate) for sandbox in made]:
+                    future.result()
 
 
 @contextmanager

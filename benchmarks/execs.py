@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 
 from atoll import Sandbox
-from benchmarks.bare import FOREVER, TRUE
+from benchmarks.bare import FOREVER, TRUE, run_on_host
 from benchmarks.bench import Bench
 from benchmarks.measure import Call, Promise, Row, Series, interleave
 from benchmarks.promises import EXEC_CONTAINER, EXEC_GVISOR
@@ -43,7 +42,7 @@ def _runtime_rows(bench: Bench, runtime: str) -> Iterator[Row]:
         subjects: dict[str, Call] = {
             "unix": lambda: sandbox.exec(TRUE, check=True),
             "tcp": lambda: over_tcp.exec(TRUE, check=True),
-            "host": _host_true,
+            "host": run_on_host,
             "bare": lambda: bare.exec(container, TRUE),
         }
         try:
@@ -83,7 +82,7 @@ def _docker_row(bench: Bench) -> Row:
     try:
         subjects: dict[str, Call] = {
             "docker": lambda: bench.docker.exec(container, TRUE),
-            "host": _host_true,
+            "host": run_on_host,
         }
         series = interleave(subjects, rounds=bench.rounds(50, 10))
     finally:
@@ -91,7 +90,3 @@ def _docker_row(bench: Bench) -> Row:
     return Row(
         FAMILY, "docker exec, p50", "ms", series["docker"].median_ms, HOST, series["host"].median_ms
     )
-
-
-def _host_true() -> None:
-    subprocess.run(TRUE, check=True)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import TypeVar
 
 
 class Verdict(Enum):
@@ -94,6 +95,7 @@ class Series:
 
 
 Call = Callable[[], object]
+Name = TypeVar("Name")
 
 
 def interleave(
@@ -114,7 +116,7 @@ def interleave(
     cleanups = after or {}
     gc.collect()
     for number in range(warmup + rounds):
-        for name in _rotated(names, number):
+        for name in rotated(names, number):
             for _ in range(burst):
                 started = time.perf_counter()
                 subjects[name]()
@@ -125,7 +127,8 @@ def interleave(
     return series
 
 
-def _rotated(names: Sequence[str], by: int) -> list[str]:
+def rotated(names: Sequence[Name], by: int) -> list[Name]:
+    """The same names, beginning `by` further on."""
     shift = by % len(names)
     return [*names[shift:], *names[:shift]]
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 
-from atoll import Sandbox
 from benchmarks.bench import Bench
 from benchmarks.measure import Row
 from benchmarks.promises import IDLE_CONTAINER, IDLE_GVISOR
@@ -64,20 +62,9 @@ def _idle(bench: Bench, runtime: str) -> Row:
     """MemAvailable before and after many idle sandboxes, divided by their number."""
     count = bench.rounds(50, 10)
     bench.say(f"{count} idle sandboxes, {runtime}")
-    made: list[Sandbox] = []
-
-    def create() -> None:
-        made.append(bench.unix.sandboxes.create(image="host", runtime=runtime))
-
-    with ThreadPoolExecutor(8) as threads:
-        before = _available_mb()
-        try:
-            for future in [threads.submit(create) for _ in range(count)]:
-                future.result()
-            used = (before - _available_mb()) / count
-        finally:
-            for future in [threads.submit(sandbox.terminate) for sandbox in made]:
-                future.result()
+    before = _available_mb()
+    with bench.sandboxes(runtime, count):
+        used = (before - _available_mb()) / count
     promise, allowed = _PROMISES[runtime], ALLOWED_MB[runtime]
     return Row(
         FAMILY, f"{runtime}, idle, each of {count}", "MiB", used, "allowed", allowed, promise

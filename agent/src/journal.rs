@@ -110,10 +110,10 @@ impl Journal {
         state.is_complete = true;
         state.pump = None;
         state.spare = Vec::new();
-        // The last chunk alone has been made larger than what is in it.
+        // The last chunk alone has been made larger than what is in it. Cut in place it would leave a
+        // hole in the heap, too small for the next one, behind every process that is kept.
         if let Some(tail) = state.chunks.back_mut() {
-            tail.bytes.truncate(tail.length);
-            tail.bytes.shrink_to_fit();
+            tail.bytes = tail.bytes[..tail.length].to_vec();
         }
         state.wake_readers();
         self.is_stalled.store(false, Ordering::Relaxed);

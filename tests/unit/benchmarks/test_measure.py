@@ -74,6 +74,7 @@ def test_readme_table_tells_which_promises_were_not_kept() -> None:
     rows = [
         Row("exec", "fast enough", "ms", 1.0, "host", 1.0, AT_MOST),
         Row("exec", "too slow", "ms", 250.0, "host", 100.0, AT_MOST),
+        Row("process", "answered", "", 500, "asked", 500, AT_LEAST),
         Row("exec", "not measured", "ms", None, note="no daemon"),
     ]
 
@@ -82,6 +83,7 @@ def test_readme_table_tells_which_promises_were_not_kept() -> None:
     assert lines[2:] == [
         "| fast enough | 1.00 ms | host | 1.00 ms | 1.00 | ≤ 2 × |",
         "| too slow | 250 ms | host | 100 ms | 2.50 | ≤ 2 × (not kept) |",
+        "| answered | 500 | asked | 500 | 1.00 | ≥ 0.5 × |",
         "",
         "Measured on 2 × x, 4 GiB.",
     ]
