@@ -193,6 +193,14 @@ class Settings:
         default=2,
         metadata={"description": "how many are built at once", "ge": 1, "le": 64},
     )
+    sweep_every_ms: int = field(
+        default=60_000,
+        metadata={
+            "description": "how often the host is compared with what is known of it",
+            "ge": 100,
+            "le": 3_600_000,
+        },
+    )
     terminated_keep_days: float = field(
         default=30.0,
         metadata={

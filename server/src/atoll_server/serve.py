@@ -139,6 +139,7 @@ def _engine_settings(settings: Settings, api: ApiSettings) -> EngineSettings:
             disk_reserve_mb=settings.disk_reserve_mb,
         ),
         pool=_pool_settings(settings),
+        sweep_every=settings.sweep_every_ms / 1000,
         standing=(parse_spec(CreateSandbox(image=settings.default_image or HOST), api),),
     )
 

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from atoll_server.agent.client import AgentClient
@@ -57,6 +58,8 @@ class Builder:
         self._sites = sites
         self._socket_path = socket_path
         self._keep = keep
+        self.at_work: set[SandboxId] = set()
+        """What is being built or removed at this moment."""
 
     def agent(self, sandbox_id: SandboxId) -> AgentClient:
         """The agent of a sandbox, whether it answers or not."""
@@ -67,19 +70,13 @@ class Builder:
 
         Not to be cancelled: what the thread makes would then be nobody's to remove.
         """
-        try:
-            site = await in_thread(lambda: self._sites.build(sandbox_id, kind, spec))
-        except Exception as error:
-            _log.warning("sandbox %s could not be built: %s", sandbox_id, error)
-            raise _building_error(error, sandbox_id) from error
-        blank = Blank(site, self.agent(sandbox_id))
-        try:
-            await self._shake_hands(blank)
-        except Exception as error:
-            _log.warning("the agent of the new sandbox %s does not answer: %s", sandbox_id, error)
-            await self.remove(blank)
-            raise errors.Internal("the sandbox did not start: its agent did not answer") from error
-        return blank
+        with self._at_work_on(sandbox_id):
+            try:
+                site = await in_thread(lambda: self._sites.build(sandbox_id, kind, spec))
+            except Exception as error:
+                _log.warning("sandbox %s could not be built: %s", sandbox_id, error)
+                raise _building_error(error, sandbox_id) from error
+            return await self._shake_hands(Blank(site, self.agent(sandbox_id)))
 
     async def fit(self, blank: Blank, spec: SandboxSpec) -> None:
         """Give a blank what can be given late.
@@ -101,8 +98,10 @@ class Builder:
 
     async def remove(self, blank: Blank) -> None:
         """Every trace of it. Repeating it is harmless."""
-        if not await in_thread(lambda: self._sites.remove(blank.site)):
-            _log.error("sandbox %s left something behind; the next start will sweep it", blank.id)
+        with self._at_work_on(blank.id):
+            complete = await in_thread(lambda: self._sites.remove(blank.site))
+        if not complete:
+            _log.error("sandbox %s left something behind; it will be swept", blank.id)
 
     async def configure(self, agent: AgentClient) -> None:
         """Tell an agent how long to keep processes, where that is not what it does by itself."""
@@ -111,9 +110,23 @@ class Builder:
                 keep_ended=self._keep.count, keep_ended_ms=round(self._keep.seconds * 1000)
             )
 
-    async def _shake_hands(self, blank: Blank) -> None:
-        await blank.agent.hello(HANDSHAKE_TIMEOUT)
-        await self.configure(blank.agent)
+    async def _shake_hands(self, blank: Blank) -> Blank:
+        try:
+            await blank.agent.hello(HANDSHAKE_TIMEOUT)
+            await self.configure(blank.agent)
+        except Exception as error:
+            _log.warning("the agent of the new sandbox %s does not answer: %s", blank.id, error)
+            await self.remove(blank)
+            raise errors.Internal("the sandbox did not start: its agent did not answer") from error
+        return blank
+
+    @contextlib.contextmanager
+    def _at_work_on(self, sandbox_id: SandboxId) -> Iterator[None]:
+        self.at_work.add(sandbox_id)
+        try:
+            yield
+        finally:
+            self.at_work.discard(sandbox_id)
 
 
 def _building_error(error: Exception, sandbox_id: SandboxId) -> errors.EngineError:

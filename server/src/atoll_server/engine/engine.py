@@ -18,7 +18,7 @@ from atoll_server.engine.builder import Builder, KeepProcesses
 from atoll_server.engine.commands import ProcessDefaults, RunningCommand
 from atoll_server.engine.files import Files
 from atoll_server.engine.images import Image, Images
-from atoll_server.engine.lifecycle import Lifecycle, Live
+from atoll_server.engine.lifecycle import SWEEP_EVERY, Lifecycle, Live
 from atoll_server.engine.model import (
     Cause,
     Command,
@@ -64,6 +64,7 @@ class EngineSettings:
     admission: AdmissionSettings = AdmissionSettings()
     pool: PoolSettings = PoolSettings()
     standing: tuple[SandboxSpec, ...] = ()
+    sweep_every: float = SWEEP_EVERY
 
 
 class Engine:
@@ -106,7 +107,14 @@ class Engine:
         standing = [Shape.of(spec, kind) for spec in settings.standing if kind in runtimes.usable]
         admission = Admission(settings.admission, paths.disks)
         lifecycle = Lifecycle(
-            sites, builder, store, clock, admission=admission, pool=settings.pool, standing=standing
+            sites,
+            builder,
+            store,
+            clock,
+            admission=admission,
+            pool=settings.pool,
+            standing=standing,
+            sweep_every=settings.sweep_every,
         )
         async with lifecycle.running():
             try:

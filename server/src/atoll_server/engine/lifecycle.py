@@ -39,19 +39,18 @@ from atoll_server.engine.recover import plan_recovery
 from atoll_server.engine.site import Site, Sites
 from atoll_server.engine.states import Event
 from atoll_server.engine.store import Store, Stored
+from atoll_server.engine.sweeper import Sweeper
 from atoll_server.engine.threads import in_thread
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 BUILDS_AT_ONCE = 8
+SWEEP_EVERY = 60.0
 # An agent that survived us listens already.
 ADOPTION_TIMEOUT = 5.0
 # How long a killed process may take to give its memory back before the next largest goes.
 RELIEF_PAUSE = 0.05
-
-# What a sweep needs of a spec that nobody remembers: nothing, but the record wants one.
-_FORGOTTEN = SandboxSpec("", Limits(0, 0, 0), {}, "/", 0.0, 0.0, {})
 
 
 @dataclass
@@ -90,6 +89,7 @@ class Lifecycle:
         admission: Admission,
         pool: PoolSettings,
         standing: Sequence[Shape] = (),
+        sweep_every: float = SWEEP_EVERY,
     ) -> None:
         self._sites = sites
         self._builder = builder
@@ -102,6 +102,10 @@ class Lifecycle:
         self._builds = asyncio.Semaphore(BUILDS_AT_ONCE)
         self._creating: dict[SandboxId, Creation] = {}
         self._beside: set[asyncio.Task[Any]] = set()
+        self._sweeper = Sweeper(
+            sites, known=self._known, running=self._running_sites, mourn=self._on_found_dead
+        )
+        self._sweep_every = sweep_every
         self.pool = Pool(
             pool,
             clock,
@@ -116,15 +120,16 @@ class Lifecycle:
         """Keep deadlines, watch for deaths and fill the pool during the `with` block."""
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
-            expiry = tasks.create_task(self._expire())
+            endless = [tasks.create_task(self._expire())]
             try:
                 await self._recover()
                 self._filling = tasks.create_task(self.pool.run())
+                sweeping = tasks.create_task(self._sweeper.run(self._clock, self._sweep_every))
+                endless.append(sweeping)
                 yield
             finally:
-                expiry.cancel()
                 self.pool.close()
-                for task in self._beside:
+                for task in (*endless, *self._beside):
                     task.cancel()
                 for live in self._live.values():
                     self._stop_watching(live)
@@ -293,7 +298,7 @@ class Lifecycle:
         """Remove the sandbox's site, then record its end: until then a restart finds and removes it again."""
         complete = await in_thread(lambda: self._sites.remove(live.site))
         if not complete:
-            _log.error("sandbox %s left something behind; the next start will sweep it", ended.id)
+            _log.error("sandbox %s left something behind; it will be swept", ended.id)
         await in_thread(lambda: self._store.put(ended, {}))
         live.sandbox = ended
         self._live.pop(ended.id, None)
@@ -393,6 +398,18 @@ class Lifecycle:
             await in_thread(lambda: self._sites.remove(live.site))
             await in_thread(lambda: self._store.put(live.sandbox, live.site.facts()))
 
+    def _known(self) -> set[SandboxId]:
+        """Every sandbox of which something may be on the host."""
+        return {*self._live, *self._creating, *self._builder.at_work, *self.pool.ids()}
+
+    def _running_sites(self) -> list[Site]:
+        return [it.site for it in self._live.values() if states.holds_room(it.sandbox.state)]
+
+    async def _on_found_dead(self, sandbox_id: SandboxId) -> None:
+        if (live := self._live.get(sandbox_id)) is not None:
+            self._stop_watching(live)
+            await self._outcome(self._broke(live))
+
     async def _expire(self) -> None:
         """Sleep until the next deadline or a change of deadlines, for ever."""
         while True:
@@ -425,8 +442,7 @@ class Lifecycle:
         for sandbox_id in plan.lose:
             await self.terminate(sandbox_id, Cause.LOST, "it was gone when the server started")
         for sandbox_id in plan.sweep:
-            _log.warning("removing what is left of %s, which nobody remembers", sandbox_id)
-            await in_thread(lambda i=sandbox_id: self._sites.sweep(i, _FORGOTTEN))  # type: ignore[misc]  # bound now
+            await self._sweeper.sweep(sandbox_id)
 
     def _find_site(self, stored: Stored) -> Site:
         sandbox = stored.sandbox

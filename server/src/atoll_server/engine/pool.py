@@ -159,6 +159,10 @@ class Pool:
         shelf.hits -= 1
         shelf.died += 1
 
+    def ids(self) -> list[SandboxId]:
+        """Those that are held."""
+        return list(self._watched)
+
     def limits(self) -> list[Limits]:
         """What each of those that are held, or being built, is promised."""
         return [
