@@ -121,8 +121,9 @@ def missing_packages(
 
 
 _PACKAGES = {"mkfs.ext4": "e2fsprogs", "ip": "iproute2"}
-# runc is the second choice beside crun, and must work too; tests look around in sandboxes with ps and pgrep.
-_TEST_PACKAGES = {"runc": "runc", "pgrep": "procps"}
+# runc is the second choice beside crun, and must work too; tests look around in sandboxes with ps and pgrep, and work
+# at terminals with top, less and vi.
+_TEST_PACKAGES = {"runc": "runc", "pgrep": "procps", "less": "less", "vi": "vim-tiny"}
 
 
 def _apt_install(packages: list[str], updated: subprocess.CompletedProcess[str]) -> None:

@@ -58,17 +58,56 @@ fn become_subreaper() {
 }
 
 /// Reaps the command and every orphan of its tree until there are no children left.
+///
+/// Each is looked at before it is reaped. Root inside may kill us at any moment; a child that has
+/// ended then becomes the agent's, which reaps it in our place. The kernel lets even one that is
+/// being killed finish its wait: the status of what we reaped at once would be gone with us.
 fn reap_until_none(main: c_int, report: &Report) {
     const EINTR: isize = -4;
+    const ANY: usize = 0;
     const WAIT_ALL_KINDS: usize = 0x4000_0000;
+    const WAIT_ENDED: usize = 4;
+    const LEAVE_IT: usize = 0x100_0000;
     loop {
-        let mut status: c_int = 0;
-        let pid = raw(number::WAIT4, [usize::MAX, address_mut(&mut status), WAIT_ALL_KINDS, 0]);
-        if pid == main as isize && main != 0 {
-            report.set_exited(status);
+        let mut ended = Ended::default();
+        let options = WAIT_ALL_KINDS | WAIT_ENDED | LEAVE_IT;
+        let result = raw(number::WAITID, [ANY, 0, address_mut(&mut ended), options]);
+        if result == EINTR {
+            continue;
         }
-        if pid < 0 && pid != EINTR {
+        if result < 0 {
             return;
+        }
+        if ended.pid == main && main != 0 {
+            report.set_exited(ended.wait_status());
+        }
+        raw(number::WAIT4, [ended.pid as usize, 0, WAIT_ALL_KINDS, 0]);
+    }
+}
+
+/// The kernel's `siginfo_t` as `waitid` fills it on systems of 64 bits.
+#[derive(Default)]
+#[repr(C)]
+struct Ended {
+    signal: c_int,
+    errno: c_int,
+    code: c_int,
+    _padding: c_int,
+    pid: c_int,
+    uid: c_int,
+    status: c_int,
+    _rest: [c_int; 25],
+}
+
+impl Ended {
+    /// As `wait` would have told it.
+    fn wait_status(&self) -> c_int {
+        const EXITED: c_int = 1;
+        const DUMPED: c_int = 3;
+        match self.code {
+            EXITED => (self.status & 0xff) << 8,
+            DUMPED => self.status | 0x80,
+            _ => self.status,
         }
     }
 }
@@ -197,7 +236,8 @@ fn call(number: usize, arguments: [usize; 4]) -> Result<usize, i32> {
 }
 
 /// A system call without glibc, which would write `errno`. Every caller is in this module and
-/// passes integers or addresses of live memory of the size that the call expects.
+/// passes integers or addresses of live memory of the size that the call expects. A fifth argument
+/// is zero.
 #[cfg(target_arch = "x86_64")]
 fn raw(number: usize, arguments: [usize; 4]) -> isize {
     let [a, b, c, d] = arguments;
@@ -205,7 +245,7 @@ fn raw(number: usize, arguments: [usize; 4]) -> isize {
     // SAFETY: see above; the instruction clobbers rcx and r11 only.
     unsafe {
         asm!("syscall", inlateout("rax") number => result, in("rdi") a, in("rsi") b, in("rdx") c,
-            in("r10") d, lateout("rcx") _, lateout("r11") _, options(nostack));
+            in("r10") d, in("r8") 0_usize, lateout("rcx") _, lateout("r11") _, options(nostack));
     }
     result
 }
@@ -217,7 +257,7 @@ fn raw(number: usize, arguments: [usize; 4]) -> isize {
     // SAFETY: see above.
     unsafe {
         asm!("svc 0", in("x8") number, inlateout("x0") a => result, in("x1") b, in("x2") c,
-            in("x3") d, options(nostack));
+            in("x3") d, in("x4") 0_usize, options(nostack));
     }
     result as isize
 }
@@ -236,6 +276,7 @@ mod number {
     pub const SETRESUID: usize = 117;
     pub const SETRESGID: usize = 119;
     pub const PRCTL: usize = 157;
+    pub const WAITID: usize = 247;
     pub const OPENAT: usize = 257;
     pub const DUP3: usize = 292;
     pub const PRLIMIT64: usize = 302;
@@ -249,6 +290,7 @@ mod number {
     pub const OPENAT: usize = 56;
     pub const CLOSE: usize = 57;
     pub const WRITE: usize = 64;
+    pub const WAITID: usize = 95;
     pub const RT_SIGPROCMASK: usize = 135;
     pub const SETRESUID: usize = 147;
     pub const SETRESGID: usize = 149;

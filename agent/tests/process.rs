@@ -290,6 +290,20 @@ fn command_whose_supervisor_is_killed_still_reports_its_end() {
 }
 
 #[test]
+fn command_that_ends_together_with_its_supervisor_reports_its_end() {
+    let agent = Agent::start();
+    let mut clients: Vec<_> = (0..200).map(|_| agent.connect()).collect();
+
+    for client in &mut clients {
+        client.send_request("start", &[("shell", str("kill -9 $PPID; exit 5"))]);
+    }
+
+    for client in clients {
+        assert_eq!(client.finish().int("code"), Some(5));
+    }
+}
+
+#[test]
 fn stopped_supervisor_still_reports() {
     let agent = Agent::start();
 

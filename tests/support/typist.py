@@ -13,8 +13,10 @@ import subprocess
 import termios
 import time
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from tests.support.screen import Screen
 
 PATIENCE_SECONDS = 20.0
 
@@ -31,6 +33,7 @@ class Typist:
         cols: int = 99,
     ) -> None:
         self.shown = b""
+        self.screen = Screen(rows, cols)
         self._ours, theirs = pty.openpty()
         self.resize(rows, cols)
         self.modes_before = termios.tcgetattr(self._ours)
@@ -59,6 +62,7 @@ class Typist:
     def resize_and_tell(self, rows: int, cols: int) -> None:
         """As a terminal's window does it."""
         self.resize(rows, cols)
+        self.screen.resize(rows, cols)
         self.signal(signal.SIGWINCH)
 
     def signal(self, number: int) -> None:
@@ -74,6 +78,15 @@ class Typist:
                 raise AssertionError(f"{wanted!r} was not shown, but {self.shown!r}")
         before, _, self.shown = self.shown.partition(wanted)
         return before + wanted
+
+    def wait_seen(self, look: Callable[[Screen], bool]) -> None:
+        """Until the screen looks like that."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not look(self.screen):
+            left = deadline - time.monotonic()
+            if left < 0 or not self._read(left):
+                drawn = "\n".join(self.screen.lines)
+                raise AssertionError(f"the screen does not look as it should:\n{drawn}")
 
     def wait_ended(self) -> int:
         """The program's exit status."""
@@ -103,5 +116,7 @@ class Typist:
     def _read(self, seconds: float) -> bool:
         if not select.select([self._ours], [], [], seconds)[0]:
             return False
-        self.shown += os.read(self._ours, 65536)
+        data = os.read(self._ours, 65536)
+        self.shown += data
+        self.screen.feed(data)
         return True

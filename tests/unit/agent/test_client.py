@@ -20,6 +20,7 @@ from atoll_server.agent.client import AgentClient
 from atoll_server.agent.errors import AgentError, AgentProtocolError, AgentUnavailable
 from atoll_server.agent.frames import MAX_DATA_BYTES, Frame, Kind, encode_control, encode_frame
 from atoll_server.agent.messages import StartRequest
+from atoll_server.agent.process import STARTS_AT_ONCE
 from atoll_server.engine.model import Exit, FileKind, Output
 from tests.unit.agent.peer import ENTRY, EXIT, STARTED, Talk, peer, say, send
 
@@ -38,6 +39,32 @@ async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
 
 
 # Reaching the agent
+
+
+async def test_starts_beyond_the_bound_wait_until_one_is_answered(tmp_path: Path) -> None:
+    heard, full, go = 0, asyncio.Event(), asyncio.Event()
+
+    async def answer_late(talk: Talk) -> None:
+        nonlocal heard
+        await talk.request()
+        heard += 1
+        if heard == STARTS_AT_ONCE:
+            full.set()
+        await go.wait()
+        await talk.say(STARTED)
+        await talk.say(EXIT)
+
+    async with peer(tmp_path, *[answer_late] * (STARTS_AT_ONCE + 8)) as agent:
+        async with asyncio.TaskGroup() as group:
+            runs = [group.create_task(run(agent)) for _ in range(STARTS_AT_ONCE + 8)]
+            await full.wait()
+            for _ in range(100):
+                await asyncio.sleep(0)
+            heard_before = heard
+            go.set()
+
+    assert heard_before == STARTS_AT_ONCE
+    assert all(len(ended.result()) == 1 for ended in runs)
 
 
 async def test_hello_gives_what_the_agent_says_of_itself(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ consumer but one buffer, so that a slow consumer slows the process or the file i
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final, Self, TypeVar
@@ -38,7 +39,14 @@ from atoll_server.agent.messages import (
     read_process,
     wire_text,
 )
-from atoll_server.agent.process import AgentProcess, AttachedProcess, control, pieces, reply
+from atoll_server.agent.process import (
+    STARTS_AT_ONCE,
+    AgentProcess,
+    AttachedProcess,
+    control,
+    pieces,
+    reply,
+)
 from atoll_server.engine.model import Entry, Listing, ProcessRecord, TerminalSize, Written
 
 REPLY_TIMEOUT: Final = 30.0
@@ -50,11 +58,12 @@ T = TypeVar("T")
 
 
 class AgentClient:
-    """Holds nothing but the socket's path and what the agent speaks: any number of operations may run at once."""
+    """Holds no connection: any number of operations may run at once, and `STARTS_AT_ONCE` starts of processes."""
 
     def __init__(self, socket_path: str) -> None:
         self.path = socket_path
         self.generation = GENERATION
+        self.starting = asyncio.Semaphore(STARTS_AT_ONCE)
 
     async def hello(self, timeout: float) -> Hello:
         """Meets the agent, waiting until it listens, and speaks as it does from then on."""

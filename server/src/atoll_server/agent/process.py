@@ -24,6 +24,9 @@ from atoll_server.agent.messages import (
 from atoll_server.engine.model import Exit, Output
 
 START_TIMEOUT: Final = 10.0
+# Of one sandbox. More wait here, where waiting is no silence of the agent's: it makes processes one after the other,
+# gVisor some thirty a second, and the last of hundreds would pass for one that it does not answer.
+STARTS_AT_ONCE: Final = 32
 EXIT_MARGIN: Final = 10.0
 
 T = TypeVar("T")
@@ -33,10 +36,11 @@ _STREAMS: Final = {int(Kind.STDOUT): 1, int(Kind.STDERR): 2}
 
 
 class Agent(Protocol):
-    """What is needed of the client: where its agent listens, and what it speaks."""
+    """What is needed of the client: where its agent listens, what it speaks, and who may ask it for a process now."""
 
     path: str
     generation: int
+    starting: asyncio.Semaphore
 
     async def signal(self, process: int, signal: int, *, tree: bool) -> int: ...
 
@@ -54,6 +58,11 @@ class AgentProcess:
         self._stdin_offset = 0
 
     async def __aenter__(self) -> Self:
+        async with self._agent.starting:
+            await self._start()
+        return self
+
+    async def _start(self) -> None:
         self._connection = await Connection.open(self._agent.path)
         try:
             await self._connection.send_control(self._request.fields(self._agent.generation))
@@ -68,7 +77,6 @@ class AgentProcess:
         self.process, self.pid = started.process, started.pid
         self._output = _Output(self._connection, read_exit)
         self._deadline = self._exit_deadline()
-        return self
 
     async def __aexit__(
         self,
