@@ -51,6 +51,7 @@ NAMES = {
     "AsyncTerminal": "Terminal",
     "AsyncTerminals": "Terminals",
     "AsyncTransport": "Transport",
+    "AsyncWatch": "Watch",
     "__aenter__": "__enter__",
     "__aexit__": "__exit__",
     "__aiter__": "__iter__",

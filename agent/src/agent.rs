@@ -11,6 +11,7 @@ use crate::history::History;
 use crate::process::Processes;
 use crate::sys_unsafe::Limit;
 use crate::users::Users;
+use crate::watches::table::Watches;
 
 pub struct Agent {
     pub processes: Processes,
@@ -18,6 +19,7 @@ pub struct Agent {
     pub history: Arc<History>,
     pub drainer: Arc<Drainer>,
     pub users: Users,
+    pub watches: Arc<Watches>,
     /// Opened once: the sandbox may remove or replace `/dev/null` later.
     pub null: File,
     /// The limit of open files that processes get.
@@ -37,6 +39,7 @@ impl Agent {
             drainer: Arc::new(Drainer::new(Arc::clone(&history))),
             history,
             users: Users::new(),
+            watches: Arc::default(),
             null,
             process_files,
             has_oom_score: !matches!(score.trim(), "" | "0"),

@@ -59,9 +59,16 @@ impl AsRawFd for Directory {
 }
 
 impl Directory {
+    const NAME_TOO_LONG: usize = 300;
+
     /// Opens a path, links followed.
     pub fn open(path: &AbsolutePath) -> Result<Directory> {
         Ok(Directory(open_at(&CWD, &path.c_string()?, O_RDONLY | O_DIRECTORY, 0)?))
+    }
+
+    /// Opens a path whose last name must itself be a directory: a link is refused with ENOTDIR.
+    pub fn open_itself(path: &AbsolutePath) -> Result<Directory> {
+        Ok(Directory(open_unfollowed(&CWD, &path.c_string()?)?))
     }
 
     /// Opens a child that must itself be a directory: a link is refused with ENOTDIR.
@@ -110,6 +117,15 @@ impl Directory {
 
     pub fn unlink(&self, name: &CStr) -> Result<()> {
         Ok(unlink_at(self, name, 0)?)
+    }
+
+    /// Returns when whoever changes a name in here at this moment is through with it, and watchers have
+    /// been told: Linux tells them after the change can be seen, but before it lets go of the directory,
+    /// which it also takes to remove a name. This one is too long to be there.
+    pub fn wait_for_changes(&self) {
+        let name = [b'-'; Directory::NAME_TOO_LONG];
+        // It fails, as it should.
+        let _ = c_string(&name).map(|name| self.unlink(&name));
     }
 
     pub fn names(self) -> Listing {
@@ -229,16 +245,40 @@ impl Listing {
     const BUFFER_BYTES: usize = 8 << 10;
     /// Inode, offset, length of the record, type; then the name, ended by NUL.
     const NAME_AT: usize = 19;
+    const TYPE_AT: usize = 18;
     const LENGTH_AT: usize = 16;
+    /// Some file systems do not say.
+    const TYPE_UNKNOWN: u8 = 0;
+    const TYPE_DIRECTORY: u8 = 4;
 
     pub fn next_name(&mut self) -> Result<Option<CString>> {
+        Ok(self.next_record()?.map(|(name, _)| name))
+    }
+
+    /// The next name, and whether it is a directory's.
+    pub fn next_typed(&mut self) -> Result<Option<(CString, bool)>> {
+        let (name, kind) = match self.next_record()? {
+            Some(record) => record,
+            None => return Ok(None),
+        };
+        let is_directory = match kind {
+            // One that has gone meanwhile is none.
+            Listing::TYPE_UNKNOWN => {
+                self.directory.stat_child(&name).map_or(false, |stat| stat.is_directory())
+            }
+            kind => kind == Listing::TYPE_DIRECTORY,
+        };
+        Ok(Some((name, is_directory)))
+    }
+
+    fn next_record(&mut self) -> Result<Option<(CString, u8)>> {
         loop {
             if self.position == self.filled && !self.refill()? {
                 return Ok(None);
             }
-            let name = self.take_record()?;
+            let (name, kind) = self.take_record()?;
             if name.as_bytes() != b"." && name.as_bytes() != b".." {
-                return Ok(Some(name));
+                return Ok(Some((name, kind)));
             }
         }
     }
@@ -254,7 +294,7 @@ impl Listing {
         Ok(self.filled > 0)
     }
 
-    fn take_record(&mut self) -> Result<CString> {
+    fn take_record(&mut self) -> Result<(CString, u8)> {
         // What the kernel writes is well formed; if it were not, this is an error and no panic.
         let broken = Error::System(errno::EIO);
         let record = self.buffer.get(self.position..self.filled).ok_or(broken)?;
@@ -262,9 +302,10 @@ impl Listing {
             Some(&[low, high]) => usize::from(u16::from_ne_bytes([low, high])),
             _ => return Err(broken),
         };
+        let kind = *record.get(Listing::TYPE_AT).ok_or(broken)?;
         let name = record.get(Listing::NAME_AT..length).ok_or(broken)?;
         self.position += length;
         let end = name.iter().position(|byte| *byte == 0).ok_or(broken)?;
-        c_string(&name[..end])
+        Ok((c_string(&name[..end])?, kind))
     }
 }

@@ -52,6 +52,8 @@ pub enum Error {
     UnknownUser,
     /// No process of that id, or nothing is left of it.
     UnknownProcess,
+    /// No watch of that number, or it is no longer kept.
+    UnknownWatch,
     /// The process still runs, so it cannot be forgotten.
     ProcessRuns,
     /// The process takes no input, or none any more.
@@ -78,7 +80,7 @@ impl Error {
             Error::Unsupported => "unsupported",
             Error::Generation => "generation",
             Error::UnknownUser => "unknown_user",
-            Error::UnknownProcess => "not_found",
+            Error::UnknownProcess | Error::UnknownWatch => "not_found",
             Error::ProcessRuns => "busy",
             Error::StdinClosed => "stdin_closed",
             Error::Slow => "slow",
@@ -130,6 +132,7 @@ impl fmt::Display for Error {
             Error::Generation => out.write_str("this agent does not speak the generation"),
             Error::UnknownUser => out.write_str("the user or group does not exist here"),
             Error::UnknownProcess => out.write_str("no such process"),
+            Error::UnknownWatch => out.write_str("no such watch"),
             Error::ProcessRuns => out.write_str("the process has not ended"),
             Error::StdinClosed => out.write_str("the process takes no input"),
             Error::Slow => out.write_str("the output was not taken for too long"),

@@ -17,6 +17,8 @@ pub mod frame;
 pub mod handler;
 pub mod history;
 pub mod init;
+#[allow(unsafe_code)]
+pub mod inotify_unsafe;
 pub mod journal;
 pub mod log;
 pub mod message;
@@ -45,3 +47,4 @@ pub mod tree;
 pub mod users;
 pub mod waker;
 pub mod walk;
+pub mod watches;

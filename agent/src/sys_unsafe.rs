@@ -100,6 +100,7 @@ extern "C" {
     fn getrlimit(resource: c_int, limit: *mut Limit) -> c_int;
     fn setrlimit(resource: c_int, limit: *const Limit) -> c_int;
     fn mallopt(parameter: c_int, value: c_int) -> c_int;
+    fn malloc_trim(pad: usize) -> c_int;
 }
 
 pub fn check(result: c_int) -> io::Result<c_int> {
@@ -306,6 +307,12 @@ pub fn tune_allocator() {
         // SAFETY: takes integers only.
         unsafe { mallopt(parameter, value) };
     }
+}
+
+/// Gives back the memory between what is in use, after much was let go that was small.
+pub fn give_back_memory() {
+    // SAFETY: takes an integer only.
+    unsafe { malloc_trim(0) };
 }
 
 pub fn last_errno() -> c_int {

@@ -12,31 +12,16 @@ use json::Json;
 
 const GOLDEN: &str = include_str!("../../protocol/agent/gen-1.json");
 const LATER: &str = include_str!("../../protocol/agent/gen-2.json");
+const LATEST: &str = include_str!("../../protocol/agent/gen-3.json");
 
 #[test]
 fn golden_frames_are_decoded_and_encoded_to_the_same_bytes() {
-    let (golden, later) = (Json::parse(GOLDEN), Json::parse(LATER));
-    let (golden, later) = (golden.get("frames").items(), later.get("frames").items());
-    assert!(golden.len() > 80 && later.len() > 25);
-
-    for case in golden.iter().chain(later) {
-        let name = case.get("name").text();
-        let bytes = from_hex(case.get("frame_hex").text());
-        let (header, payload) = split(&bytes).unwrap();
-        assert_eq!(kind_name(header.kind), case.get("kind").text(), "{}", name);
-        assert_eq!(i128::from(header.offset), case.get("offset").number(), "{}", name);
-        let mut again = Vec::new();
-        if header.kind == Kind::Control {
-            let expected = to_value(case.get("value"));
-            assert_eq!(decode(payload).unwrap(), expected, "{}", name);
-            let mut encoder = Encoder::default();
-            encoder.value(&expected);
-            push_frame(&mut again, header.kind, 0, &encoder.bytes);
-        } else {
-            assert_eq!(payload, from_hex(case.get("payload_hex").text()), "{}", name);
-            push_frame(&mut again, header.kind, header.offset, payload);
-        }
-        assert_eq!(again, bytes, "{}", name);
+    let generations = [(GOLDEN, 80), (LATER, 25), (LATEST, 20)];
+    for (generation, at_least) in generations {
+        let generation = Json::parse(generation);
+        let cases = generation.get("frames").items();
+        assert!(cases.len() > at_least);
+        cases.iter().for_each(check_case);
     }
 }
 
@@ -95,6 +80,26 @@ fn too_many_values_are_refused() {
     bytes.resize(bytes.len() + nils as usize, 0xc0);
 
     assert!(matches!(decode(&bytes), Err(Error::Limit(_))));
+}
+
+fn check_case(case: &Json) {
+    let name = case.get("name").text();
+    let bytes = from_hex(case.get("frame_hex").text());
+    let (header, payload) = split(&bytes).unwrap();
+    assert_eq!(kind_name(header.kind), case.get("kind").text(), "{}", name);
+    assert_eq!(i128::from(header.offset), case.get("offset").number(), "{}", name);
+    let mut again = Vec::new();
+    if header.kind == Kind::Control {
+        let expected = to_value(case.get("value"));
+        assert_eq!(decode(payload).unwrap(), expected, "{}", name);
+        let mut encoder = Encoder::default();
+        encoder.value(&expected);
+        push_frame(&mut again, header.kind, 0, &encoder.bytes);
+    } else {
+        assert_eq!(payload, from_hex(case.get("payload_hex").text()), "{}", name);
+        push_frame(&mut again, header.kind, header.offset, payload);
+    }
+    assert_eq!(again, bytes, "{}", name);
 }
 
 fn split(bytes: &[u8]) -> Result<(Header, &[u8])> {

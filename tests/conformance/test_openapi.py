@@ -63,6 +63,11 @@ OPERATIONS = [
     ("POST", "/v1/sandboxes/{id}/processes/{process_id}/stdin"),
     ("POST", "/v1/sandboxes/{id}/processes/{process_id}/resize"),
     ("GET", "/v1/sandboxes/{id}/processes/{process_id}/attach"),
+    ("POST", "/v1/sandboxes/{id}/watches"),
+    ("GET", "/v1/sandboxes/{id}/watches"),
+    ("GET", "/v1/sandboxes/{id}/watches/{watch_id}"),
+    ("DELETE", "/v1/sandboxes/{id}/watches/{watch_id}"),
+    ("GET", "/v1/sandboxes/{id}/watches/{watch_id}/changes"),
 ]
 
 
@@ -108,10 +113,11 @@ def test_no_input_makes_the_server_fail(
     mode: GenerationMode,
 ) -> None:
     operation = schema[path][method]
-    # One that ends, so that whatever waits for it does.
+    # Both end, so that whatever waits for them does.
     started = api.call(
         "POST", f"/v1/sandboxes/{sandbox_id}/processes", {"command": ["echo", "said"]}
     )
+    watch_id = watch_that_ends(api, sandbox_id)
     # Each example that fits makes a sandbox.
     examples = 8 if (method, path) == ("POST", "/v1/sandboxes") else EXAMPLES
 
@@ -128,6 +134,8 @@ def test_no_input_makes_the_server_fail(
             case.path_parameters["id"] = sandbox_id
         if "{process_id}" in path and mode is GenerationMode.POSITIVE:
             case.path_parameters["process_id"] = started.json()["id"]
+        if "{watch_id}" in path and mode is GenerationMode.POSITIVE:
+            case.path_parameters["watch_id"] = watch_id
         if method == "POST" and path.endswith("/execute") and isinstance(case.body, dict):
             case.body["timeoutMs"] = 1000
         case.call_and_validate(
@@ -140,3 +148,11 @@ def test_no_input_makes_the_server_fail(
         try_one()
     except hypothesis.errors.Unsatisfiable:
         pytest.skip("host lacks any input that would not fit: the operation takes none")
+
+
+def watch_that_ends(api: Api, sandbox_id: str) -> str:
+    api.execute(sandbox_id, ["mkdir", "/tmp/watched"])
+    answer = api.call("POST", f"/v1/sandboxes/{sandbox_id}/watches", {"path": "/tmp/watched"})
+    api.execute(sandbox_id, ["rmdir", "/tmp/watched"])
+    watch_id: str = answer.json()["id"]
+    return watch_id

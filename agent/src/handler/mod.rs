@@ -2,6 +2,7 @@
 //! One operation per connection: which one, and that it is spoken to in a generation we know.
 
 pub mod attach;
+pub mod changes;
 pub mod configure;
 pub mod files;
 pub mod forget;
@@ -12,6 +13,9 @@ pub mod resize;
 pub mod signal;
 pub mod start;
 pub mod stdin;
+pub mod unwatch;
+pub mod watch;
+pub mod watches;
 
 use crate::agent::Agent;
 use crate::connection::Connection;
@@ -19,9 +23,11 @@ use crate::error::{Error, Result};
 use crate::message::Fields;
 
 /// The highest generation that this agent speaks; it speaks all below it too.
-pub const GENERATION: u64 = 2;
+pub const GENERATION: u64 = 3;
 /// Has no journals.
 pub const FIRST_GENERATION: u64 = 1;
+/// The first that watches directories.
+pub const WATCHES_GENERATION: u64 = 3;
 
 pub fn serve(agent: &Agent, mut connection: Connection) {
     if let Err(error) = serve_request(agent, &mut connection) {
@@ -48,6 +54,13 @@ fn serve_request(agent: &Agent, connection: &mut Connection) -> Result<()> {
         "processes" => processes::apply(agent, connection, &request),
         "resize" => resize::apply(agent, connection, &request),
         "stdin" => stdin::apply(agent, connection, &request),
+        _ if generation < WATCHES_GENERATION => {
+            files::apply(agent, connection, operation, &request)
+        }
+        "changes" => changes::apply(agent, connection, &request),
+        "unwatch" => unwatch::apply(agent, connection, &request),
+        "watch" => watch::apply(agent, connection, &request),
+        "watches" => watches::apply(agent, connection, &request),
         _ => files::apply(agent, connection, operation, &request),
     }
 }
@@ -63,4 +76,9 @@ fn check_generation(request: &Fields) -> Result<u64> {
 /// The process that a request is about.
 fn process_id(fields: &Fields) -> Result<u64> {
     fields.number("process")?.ok_or(Error::Invalid("process is missing"))
+}
+
+/// The watch that a request is about.
+fn watch_number(fields: &Fields) -> Result<u64> {
+    fields.number("watch")?.ok_or(Error::Invalid("watch is missing"))
 }

@@ -3,6 +3,8 @@
 
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 
+pub mod watch;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -63,6 +65,13 @@ impl Agent {
         client.finish()
     }
 
+    /// The same in generation 3.
+    pub fn latest(&self, op: &str, fields: &[(&str, Value)]) -> Answer {
+        let mut client = self.connect();
+        client.send_latest(op, fields);
+        client.finish()
+    }
+
     pub fn shell(&self, text: &str) -> Answer {
         self.request("start", &[("shell", str(text))])
     }
@@ -109,6 +118,10 @@ impl Client {
 
     pub fn send_later(&mut self, op: &str, fields: &[(&str, Value)]) {
         self.send_in_generation(2, op, fields);
+    }
+
+    pub fn send_latest(&mut self, op: &str, fields: &[(&str, Value)]) {
+        self.send_in_generation(3, op, fields);
     }
 
     fn send_in_generation(&mut self, generation: i64, op: &str, fields: &[(&str, Value)]) {

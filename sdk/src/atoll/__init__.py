@@ -35,9 +35,12 @@ from .errors import (
     TooLarge,
     Unauthorized,
     UnsafeArchive,
+    WatchNotFound,
 )
 from .models import (
+    ChangeKind,
     ExecResult,
+    FileChange,
     FileEntry,
     FileType,
     FileWritten,
@@ -57,6 +60,7 @@ from .models import (
     SandboxInfo,
     SandboxState,
     Unpacked,
+    WatchInfo,
 )
 
 if TYPE_CHECKING:
@@ -73,6 +77,7 @@ if TYPE_CHECKING:
         AsyncSandboxList,
         AsyncTerminal,
         AsyncTerminals,
+        AsyncWatch,
     )
     from ._batches import FileToWrite
     from ._output import Dropped, Exit, ProcessEvent, Stderr, Stdout
@@ -88,6 +93,7 @@ if TYPE_CHECKING:
         SandboxList,
         Terminal,
         Terminals,
+        Watch,
     )
 
 __all__ = [
@@ -102,7 +108,9 @@ __all__ = [
     "AsyncSandboxes",
     "AsyncTerminal",
     "AsyncTerminals",
+    "AsyncWatch",
     "Atoll",
+    "ChangeKind",
     "CommandFailed",
     "CommandNotStarted",
     "ConnectFailed",
@@ -112,6 +120,7 @@ __all__ = [
     "Error",
     "ExecResult",
     "Exit",
+    "FileChange",
     "FileEntry",
     "FileError",
     "FileNotFound",
@@ -169,6 +178,9 @@ __all__ = [
     "Unauthorized",
     "Unpacked",
     "UnsafeArchive",
+    "Watch",
+    "WatchInfo",
+    "WatchNotFound",
     "__version__",
 ]
 
@@ -185,6 +197,7 @@ _LAZY = {
     "AsyncSandboxes": "._async",
     "AsyncTerminal": "._async",
     "AsyncTerminals": "._async",
+    "AsyncWatch": "._async",
     "Atoll": "._sync",
     "DirectoryDownloaded": "._archive",
     "Dropped": "._output",
@@ -203,6 +216,7 @@ _LAZY = {
     "Stdout": "._output",
     "Terminal": "._sync",
     "Terminals": "._sync",
+    "Watch": "._sync",
 }
 
 

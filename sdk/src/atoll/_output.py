@@ -4,18 +4,14 @@
 from __future__ import annotations
 
 import codecs
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from . import _wire
 from ._events import FrameDecoder, FrameKind, Piece, parse_error_event
-from .errors import ConnectFailed, ConnectionLost, Error, ProtocolError, Timeout
+from .errors import ProtocolError
 from .models import ProcessInfo
-
-FIRST_DELAY_SECONDS = 0.1
-LONGEST_DELAY_SECONDS = 5.0
-PATIENCE_SECONDS = 60.0
-"""How long a reader tries to come back to a process before it gives up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,27 +87,31 @@ class OutputReader:
         self.position = since
         """Where the next connection is to begin: a position, which is the sum of both streams' offsets."""
         self.end: ProcessInfo | None = None
-        self.attached = False
-        """Whether this connection has told where it begins."""
+        self.has_news = False
+        self._attached = False
         self._decoder = FrameDecoder()
         self._told: dict[FrameKind, int] | None = None
         make = codecs.getincrementaldecoder("utf-8")
         self._texts = {kind: make("replace") for kind in _EVENTS}
 
+    @property
+    def is_over(self) -> bool:
+        return self.end is not None
+
     def reconnect(self) -> None:
         """Forgets the connection that ended."""
         self._decoder = FrameDecoder()
-        self.attached = False
+        self.has_news = self._attached = False
 
-    def feed(self, chunk: bytes) -> list[ProcessEvent]:
+    def feed(self, chunk: bytes) -> Iterator[ProcessEvent]:
         """The events that are known once `chunk` has come. Raises what the server says went wrong."""
-        events: list[ProcessEvent] = []
+        self.has_news |= self._attached
         for piece in self._decoder.feed(chunk):
+            self.has_news |= self._attached
             if piece.kind is FrameKind.CONTROL:
-                events += self._take_control(piece.data)
+                yield from self._take_control(piece.data)
             else:
-                events += self._take_output(piece)
-        return events
+                yield from self._take_output(piece)
 
     def _take_control(self, data: bytes) -> list[ProcessEvent]:
         said = _wire.parse(data)
@@ -131,7 +131,7 @@ class OutputReader:
             FrameKind.STDOUT: _count(said, "stdout"),
             FrameKind.STDERR: _count(said, "stderr"),
         }
-        self.attached = True
+        self._attached = True
         if self._told is None:
             self._told = begins
             return self._move(_count(said, "dropped"), sum(begins.values()))
@@ -163,34 +163,6 @@ class OutputReader:
         for text in self._texts.values():
             text.reset()  # half a character is of no use without its other half
         return [Dropped(dropped, position)]
-
-
-class Patience:
-    """How long to wait before another attempt, until so long was waited in vain that there is no point in more."""
-
-    def __init__(self) -> None:
-        self._attempts = 0
-        self._waited = 0.0
-
-    def reset(self) -> None:
-        """Something came: whatever goes wrong next is a new trouble."""
-        self._attempts = 0
-        self._waited = 0.0
-
-    def plan(self, error: Error, chance: float) -> float | None:
-        """Seconds to wait after `error`, or None to give up. `chance` in 0..1 spreads many readers out."""
-        if not _may_pass(error) or self._waited >= PATIENCE_SECONDS:
-            return None
-        longest = min(LONGEST_DELAY_SECONDS, FIRST_DELAY_SECONDS * 2**self._attempts)
-        delay = min(longest * (0.5 + chance / 2), PATIENCE_SECONDS - self._waited)
-        self._attempts += 1
-        self._waited += delay
-        return float(delay)
-
-
-def _may_pass(error: Error) -> bool:
-    """Whether reading again may succeed. Reading changes nothing, so that it may always be tried."""
-    return isinstance(error, ConnectFailed | ConnectionLost | Timeout) or error.retryable
 
 
 def _count(said: dict[str, Any], name: str) -> int:

@@ -31,6 +31,7 @@ from .models import (
     SandboxState,
     SignalProcess,
     StartProcess,
+    StartWatch,
     WaitProcess,
     WriteFiles,
 )
@@ -57,6 +58,7 @@ _OCTETS_BODY: Header = (b"Content-Type", b"application/octet-stream")
 _TAR: Header = (b"Accept", b"application/x-tar")
 _TAR_BODY: Header = (b"Content-Type", b"application/x-tar")
 _FRAMES: Header = (b"Accept", FRAMES_TYPE)
+_NDJSON: Header = (b"Accept", b"application/x-ndjson")
 
 
 class Resend(Enum):
@@ -346,9 +348,9 @@ def attach_process(sandbox_id: str, process_id: str, *, since: int | None) -> Re
     return Request(b"GET", _with_query(target, {"since": since}), headers=())
 
 
-def check_since(since: object) -> None:
+def check_since(since: object, *, counts: str = "bytes") -> None:
     if type(since) is not int or since < 0:
-        raise InvalidRequest(f"since is a position, a number of bytes, not {since!r:.80}")
+        raise InvalidRequest(f"since is a number of {counts}, not {since!r:.80}")
 
 
 def read_file(
@@ -489,6 +491,40 @@ def unpack_directory(sandbox_id: str, path: PathInSandbox) -> Request:
     )
 
 
+def start_watch(
+    sandbox_id: str, path: PathInSandbox, *, recursive: bool, linger_ms: int | None
+) -> Request:
+    values = {
+        **encode_paths(path=path),
+        "recursive": recursive or None,
+        "linger_ms": linger_ms,
+    }
+    body = _wire.encode(StartWatch, values)
+    return _post(_sandbox(sandbox_id) + "/watches", body, resend=Resend.REFUSED)
+
+
+def list_watches(sandbox_id: str) -> Request:
+    return Request(b"GET", _sandbox(sandbox_id) + "/watches")
+
+
+def get_watch(sandbox_id: str, watch_id: str) -> Request:
+    return Request(b"GET", _watch(sandbox_id, watch_id))
+
+
+def stop_watch(sandbox_id: str, watch_id: str) -> Request:
+    return Request(b"DELETE", _watch(sandbox_id, watch_id))
+
+
+def stream_changes(sandbox_id: str, watch_id: str, *, since: int, follow: bool) -> Request:
+    query = {"since": since, "follow": None if follow else False}
+    return Request(
+        b"GET",
+        _with_query(_watch(sandbox_id, watch_id) + "/changes", query),
+        headers=(_NDJSON,),
+        wait=HEARTBEAT_SILENCE_SECONDS,
+    )
+
+
 def render_mode(mode: int | str | None) -> str | None:
     """Permission bits as they travel: octal digits. Text is taken as such, a number as its value: 0o755."""
     if mode is None or isinstance(mode, str):
@@ -504,6 +540,10 @@ def _sandbox(sandbox_id: str) -> str:
 
 def _process(sandbox_id: str, process_id: str) -> str:
     return f"{_sandbox(sandbox_id)}/processes/{_id('a process', process_id)}"
+
+
+def _watch(sandbox_id: str, watch_id: str) -> str:
+    return f"{_sandbox(sandbox_id)}/watches/{_id('a watch', watch_id)}"
 
 
 def _word(word: object) -> str:

@@ -10,7 +10,8 @@ Error
 │   ├── SandboxNotFound    unknown, or terminated and acted upon
 │   ├── FileNotFound
 │   ├── KeyNotFound
-│   └── ProcessNotFound    unknown, or ended too long ago
+│   ├── ProcessNotFound    unknown, or ended too long ago
+│   └── WatchNotFound      unknown, stopped, or without a reader for too long
 ├── SandboxNotRunning      not in a state for this
 ├── SandboxFailed          the sandbox broke
 ├── FileError              the file system inside said no; `reason` says how
@@ -122,6 +123,12 @@ class ProcessNotFound(NotFound):
     """The sandbox has no such process, or forgot it: those that ended are kept for an hour."""
 
     code = "PROCESS_NOT_FOUND"
+
+
+class WatchNotFound(NotFound):
+    """The sandbox has no such watch, or no longer: it was stopped, or nobody read it for too long."""
+
+    code = "WATCH_NOT_FOUND"
 
 
 class SandboxNotRunning(Error):
@@ -303,6 +310,7 @@ _FROM_SERVER: dict[str, type[Error]] = {
         FileNotFound,
         KeyNotFound,
         ProcessNotFound,
+        WatchNotFound,
         ProcessEnded,
         StdinClosed,
         Timeout,

@@ -66,6 +66,20 @@ class ProcessStatus(str, Enum):
     FAILED = "failed"
 
 
+class ChangeKind(str, Enum):
+    """What happened to a file or directory. `modified` is its content, `attributes` its mode, owner or times.
+
+    `overflow` says that changes were lost: what is there now has to be looked at.
+    """
+
+    CREATED = "created"
+    MODIFIED = "modified"
+    REMOVED = "removed"
+    RENAMED = "renamed"
+    ATTRIBUTES = "attributes"
+    OVERFLOW = "overflow"
+
+
 class ImageKind(str, Enum):
     """Where an image comes from: this host's own programs, a directory of the operator's, or another image."""
 
@@ -649,6 +663,65 @@ class Unpacked:
     """The answer to a tar upload."""
 
     entries: int
+
+
+@dataclass(frozen=True)
+class StartWatch:
+    """The body of `POST /v1/sandboxes/{id}/watches`."""
+
+    path: str = field(metadata=_described("a directory", max_length=MAX_ENCODED_PATH))
+    recursive: bool = field(
+        default=False, metadata=_described("with all directories beneath, later ones too")
+    )
+    linger_ms: int | None = field(
+        default=None,
+        metadata=_described(
+            "how long it lives while nobody reads it; five minutes if absent",
+            ge=1,
+            le=MAX_LIFETIME_MS,
+        ),
+    )
+    path_encoding: str = field(default="utf-8", metadata=_PATH_ENCODING)
+
+
+@dataclass(frozen=True)
+class WatchInfo:
+    """A watch over a directory. Its changes have numbers from 1, none of which is used twice."""
+
+    id: str
+    path: str = field(metadata=_described("the directory, absolute, at the end of all links"))
+    recursive: bool
+    created_at: str
+    first: int = field(metadata=_described("the oldest change that is kept"))
+    last: int = field(metadata=_described("the newest change; 0 before there is one"))
+    ended: str | None = field(
+        default=None,
+        metadata=_described(
+            "why it tells no more: `removed` (its directory is gone), `stopped`, or `failed`"
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class WatchList:
+    """The answer of `GET …/watches`: all of them, the oldest first."""
+
+    data: list[WatchInfo]
+    pagination: Pagination
+
+
+@dataclass(frozen=True)
+class FileChange:
+    """One change beneath a watched directory. Paths are absolute; names that are not UTF-8 show U+FFFD."""
+
+    number: int
+    kind: ChangeKind
+    path: str | None = field(
+        metadata=_described("null where an `overflow` is about the whole directory")
+    )
+    from_path: str | None = field(metadata=_described("where it was before it was `renamed`"))
+    is_directory: bool
+    at: str = field(metadata=_described("when; ISO 8601, UTC"))
 
 
 @dataclass(frozen=True)

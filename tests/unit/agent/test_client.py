@@ -221,7 +221,7 @@ async def test_request_says_all_that_was_asked_for(tmp_path: Path) -> None:
     assert heard == [
         {
             "op": "start",
-            "generation": 2,
+            "generation": 3,
             "shell": b"echo \xff",
             "cwd": "/w",
             "make_cwd": True,
@@ -287,7 +287,7 @@ async def test_leaving_early_kills_the_tree_on_a_connection_of_its_own(tmp_path:
         async with agent.start(TRUE):
             pass
 
-    assert killed == [{"op": "signal", "generation": 2, "process": 7, "signal": 9, "tree": True}]
+    assert killed == [{"op": "signal", "generation": 3, "process": 7, "signal": 9, "tree": True}]
 
 
 async def test_leaving_after_the_exit_kills_nothing(tmp_path: Path) -> None:
@@ -675,7 +675,7 @@ async def test_each_operation_says_its_fields(tmp_path: Path) -> None:
         await agent.chmod(b"/a", 0o600, recursive=False)
         await agent.chown(b"/a", "user", None, recursive=True)
 
-    common = {"generation": 2}
+    common = {"generation": 3}
     assert heard == [
         {"op": "mkdir", **common, "path": b"/\xff", "parents": True, "mode": 0o700, "user": None},
         {"op": "move", **common, "source": "/a", "destination": "/b"},

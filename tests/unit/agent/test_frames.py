@@ -29,15 +29,13 @@ from atoll_server.agent.frames import (
     encode_header,
 )
 
-GENERATION = json.loads(
-    (Path(__file__).parents[3] / "protocol" / "agent" / "gen-1.json").read_bytes()
-)
-LATER = json.loads(
-    (Path(__file__).parents[3] / "protocol" / "agent" / "gen-2.json").read_bytes()
+PROTOCOL = Path(__file__).parents[3] / "protocol" / "agent"
+GENERATION, *LATER = (
+    json.loads((PROTOCOL / f"gen-{number}.json").read_bytes()) for number in (1, 2, 3)
 )
 GOLDEN = [
     {**golden, "name": f"{golden['name']} ({generation['generation']})"}
-    for generation in (GENERATION, LATER)
+    for generation in (GENERATION, *LATER)
     for golden in generation["frames"]
 ]
 

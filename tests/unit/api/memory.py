@@ -50,6 +50,7 @@ from atoll_server.engine.model import (
 from atoll_server.engine.pool import ShapeStatistics
 from atoll_server.engine.pool_plan import PoolSettings, Shape
 from tests.unit.api.memory_processes import MemoryProcesses
+from tests.unit.api.memory_watches import MemoryWatches
 
 KEY = "rra_live_0123456789abcdefghijklmno"
 PIECE = 64 * 1024
@@ -63,6 +64,7 @@ class MemoryEngine:
         self.sandboxes: dict[SandboxId, Sandbox] = {}
         self.disks: dict[SandboxId, MemoryFiles] = {}
         self.started: dict[SandboxId, MemoryProcesses] = {}
+        self.watched: dict[SandboxId, MemoryWatches] = {}
         self.commands: list[Command] = []
         self.left_early: list[Command] = []
         self.refusal: errors.EngineError | None = None
@@ -114,6 +116,7 @@ class MemoryEngine:
         self.sandboxes[sandbox.id] = sandbox
         self.disks[sandbox.id] = MemoryFiles()
         self.started[sandbox.id] = MemoryProcesses(_play_apart)
+        self.watched[sandbox.id] = MemoryWatches()
         return sandbox
 
     def get(self, sandbox_id: SandboxId) -> Sandbox:
@@ -163,6 +166,10 @@ class MemoryEngine:
     def files(self, sandbox_id: SandboxId) -> MemoryFiles:
         self._live(sandbox_id)
         return self.disks[sandbox_id]
+
+    def watches(self, sandbox_id: SandboxId) -> MemoryWatches:
+        self._live(sandbox_id)
+        return self.watched[sandbox_id]
 
     def _live(self, sandbox_id: SandboxId) -> None:
         state = self.get(sandbox_id).state

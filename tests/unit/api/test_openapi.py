@@ -15,7 +15,9 @@ from atoll_server.api.native import OPERATIONS
 from atoll_server.api.openapi import render_openapi
 from atoll_server.api.records import declared_fields
 from atoll_server.api.routing import Operation
+from atoll_server.engine.ids import watch_id
 from atoll_server.engine.keys import make_key
+from atoll_server.engine.model import WatchEnd
 from tests.unit.api.memory import KEY, Client
 
 pytestmark = pytest.mark.anyio
@@ -83,6 +85,9 @@ async def test_document_is_served_without_a_key_and_has_every_route() -> None:
         "/v1/sandboxes/{id}/processes/{process_id}/stdin": ["post"],
         "/v1/sandboxes/{id}/processes/{process_id}/stream": ["get"],
         "/v1/sandboxes/{id}/processes/{process_id}/wait": ["post"],
+        "/v1/sandboxes/{id}/watches": ["get", "post"],
+        "/v1/sandboxes/{id}/watches/{watch_id}": ["delete", "get"],
+        "/v1/sandboxes/{id}/watches/{watch_id}/changes": ["get"],
     }
 
 
@@ -140,6 +145,7 @@ def requests(draw: st.DrawFn) -> Drawn:
     query = urlencode(draw(queries_of(operation)), errors="surrogatepass")
     path = operation.path.replace("{id}", draw(st.sampled_from(["sb_0000000000", "sb_none"])))
     path = path.replace("{process_id}", draw(st.sampled_from(["proc_1", "proc_2", "x"])))
+    path = path.replace("{watch_id}", draw(st.sampled_from(["watch_1", "watch_2", "x"])))
     path = path.replace("{key_id}", draw(st.sampled_from([OWN_KEY.id, "key_0"])))
     return Drawn(
         operation,
@@ -156,6 +162,8 @@ async def test_no_request_fails_on_our_side(drawn: Drawn) -> None:
     client = Client()
     sandbox_id = await client.create()
     await client.request("POST", f"/v1/sandboxes/{sandbox_id}/processes", {"command": "text"})
+    await client.request("POST", f"/v1/sandboxes/{sandbox_id}/watches", {"path": "ended"})
+    await client.engine.watched[sandbox_id].kept[watch_id(1)].end(WatchEnd.REMOVED)
 
     answer = await client.request(
         operation.method, drawn.path, drawn.body, headers={"accept": drawn.accept}

@@ -47,7 +47,7 @@ def written_as(form_type: str, begun: Begun, written: list[Output]) -> bytes:
     form = PROCESS_FORMS[form_type]()
     body = form.begin(begun)
     for output in written:
-        body += b"".join(form.output(output))
+        body += b"".join(form.event(output))
     return body + form.end({"id": "proc_1"})
 
 
@@ -142,9 +142,9 @@ def test_held_part_of_a_character_is_said_in_a_silence() -> None:
     form = PROCESS_FORMS[NDJSON_TYPE]()
     form.begin(Begun())
 
-    spoken = b"".join(form.output(Output(1, 0, b"a\xc3")))
+    spoken = b"".join(form.event(Output(1, 0, b"a\xc3")))
     silence = objects(form.heartbeat())
-    after = objects(b"".join(form.output(Output(1, 2, b"\xa4b"))))
+    after = objects(b"".join(form.event(Output(1, 2, b"\xa4b"))))
 
     assert objects(spoken) == [{"type": "stdout", "data": "a", "offset": 0, "position": 1}]
     assert (data_of(silence[0]), silence[0]["position"]) == (b"\xc3", 2)

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from starlette.types import Message
 
-from atoll_server.api.native.process_wire import parse_resume, parse_signal
+from atoll_server.api.native.process_wire import parse_signal
 from atoll_server.api.native.terminal import INBOX_BYTES, Inbox, Resize, SendSignal, parse_said
+from atoll_server.api.object_forms import parse_resume
 from atoll_server.engine.errors import InvalidRequest
 from atoll_server.engine.keys import Scope
 from tests.unit.api.memory import KEY, Client, make_scope

@@ -98,7 +98,7 @@ async def test_frames_are_the_bytes_as_they_were() -> None:
 
 
 async def test_frame_is_never_longer_than_the_protocol_allows() -> None:
-    pieces = b"".join(FramesForm().output(Output(2, 7, b"x" * (SEND_BYTES + 1))))
+    pieces = b"".join(FramesForm().event(Output(2, 7, b"x" * (SEND_BYTES + 1))))
 
     assert [(kind, offset, len(data)) for kind, offset, data in frames(pieces)] == [
         (3, 7, SEND_BYTES),
@@ -228,7 +228,7 @@ async def test_mailbox_keeps_order_and_says_when_nothing_comes() -> None:
 async def test_dropped_output_does_not_glue_lines_together() -> None:
     form = NdjsonForm()
 
-    texts = b"".join([*form.output(Output(1, 0, b"ab")), *form.output(Output(1, 10, b"cd\n"))])
+    texts = b"".join([*form.event(Output(1, 0, b"ab")), *form.event(Output(1, 10, b"cd\n"))])
 
     assert [json.loads(text) for text in texts.splitlines()] == [
         line("ab", 0, partial=True),

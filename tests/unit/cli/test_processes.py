@@ -95,7 +95,8 @@ def test_kill_alone_needs_a_signal(atoll: Atoll) -> None:
 def test_logs_go_to_the_streams_that_they_came_from(atoll: Atoll, scripted: ScriptedServer) -> None:
     begin = samples.attached(3, 0, 2)
     written = samples.frame(2, b"out\n", 3) + samples.frame(3, b"err\n")
-    scripted.script += [INFO, answer_json(samples.process()), frames(begin, written)]
+    running = samples.control("exit", **samples.process(position=11))
+    scripted.script += [INFO, answer_json(samples.process()), frames(begin, written, running)]
 
     done = atoll("logs", "--since", "1", SANDBOX, "proc_01")
 

@@ -12,8 +12,9 @@ import pytest
 from atoll_server.agent.client import AgentClient
 from atoll_server.agent.frames import Frame, Kind, encode_control, encode_frame
 from atoll_server.engine import errors
-from atoll_server.engine.files import MAX_PATH_BYTES, AnyPath, Files
+from atoll_server.engine.files import Files
 from atoll_server.engine.model import SandboxId
+from atoll_server.engine.paths import MAX_PATH_BYTES, AnyPath
 from tests.unit.agent.peer import ENTRY, Talk, peer, say, send
 
 DONE = {"event": "done"}

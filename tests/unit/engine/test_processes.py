@@ -12,6 +12,7 @@ import pytest
 
 from atoll_server.agent.client import AgentClient
 from atoll_server.agent.frames import Kind
+from atoll_server.agent.messages import GENERATION
 from atoll_server.engine import commands, errors
 from atoll_server.engine.commands import ProcessDefaults
 from atoll_server.engine.model import (
@@ -112,7 +113,7 @@ async def test_process_is_started_apart_with_all_that_was_asked_for(tmp_path: Pa
 
     assert request == {
         "op": "start",
-        "generation": 2,
+        "generation": GENERATION,
         "shell": "make",
         "cwd": "/work",
         "make_cwd": True,

@@ -7,6 +7,8 @@ import json
 import struct
 from typing import Any
 
+INSTANT = "2026-01-02T03:04:05.678Z"
+
 
 def sandbox(**changes: Any) -> dict[str, Any]:
     return {
@@ -145,3 +147,41 @@ def attached(stdout: int = 0, stderr: int = 0, dropped: int = 0) -> bytes:
 
 def process_exit(**changes: Any) -> bytes:
     return control("exit", **ended_process(**changes))
+
+
+def watch(**changes: Any) -> dict[str, Any]:
+    return {
+        "id": "watch_1",
+        "path": "/workspace/src",
+        "recursive": False,
+        "createdAt": INSTANT,
+        "first": 1,
+        "last": 0,
+        "ended": None,
+        **changes,
+    }
+
+
+def watches(*found: dict[str, Any]) -> dict[str, Any]:
+    pagination = {"total": len(found), "limit": 64, "offset": 0, "hasMore": False}
+    return {"data": list(found), "pagination": pagination}
+
+
+def change(**changes: Any) -> dict[str, Any]:
+    return {
+        "number": 1,
+        "kind": "created",
+        "path": "/workspace/src/a",
+        "fromPath": None,
+        "isDirectory": False,
+        "at": INSTANT,
+        **changes,
+    }
+
+
+def change_line(**changes: Any) -> bytes:
+    return json.dumps({"type": "change", **change(**changes)}).encode() + b"\n"
+
+
+def end_line(last: int = 0, ended: str | None = "stopped") -> bytes:
+    return json.dumps({"type": "end", "last": last, "ended": ended}).encode() + b"\n"

@@ -8,16 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atoll._output import (
-    PATIENCE_SECONDS,
     Dropped,
     Exit,
     OutputReader,
-    Patience,
     ProcessEvent,
     Stderr,
     Stdout,
 )
-from atoll.errors import ConnectionLost, Error, Internal, ProcessNotFound, ProtocolError
+from atoll.errors import Internal, ProtocolError
 from tests.unit.sdk import samples
 
 STDOUT, STDERR = 2, 3
@@ -125,17 +123,17 @@ def test_what_is_not_kept_any_more_is_told_first() -> None:
 
     events = reader.feed(samples.attached(70, 30, 95) + samples.frame(STDERR, b"x", 30))
 
-    assert events == [Dropped(95, 100), Stderr(b"x", "x", 30, 101)]
+    assert [*events] == [Dropped(95, 100), Stderr(b"x", "x", 30, 101)]
 
 
 def test_what_was_dropped_between_two_connections_is_told() -> None:
     reader = OutputReader(0)
-    reader.feed(samples.attached() + samples.frame(STDOUT, b"abc"))
+    list(reader.feed(samples.attached() + samples.frame(STDOUT, b"abc")))
     reader.reconnect()
 
     events = reader.feed(samples.attached(8, 2, 7) + samples.frame(STDOUT, b"d", 8))
 
-    assert events == [Dropped(7, 10), Stdout(b"d", "d", 8, 11)]
+    assert [*events] == [Dropped(7, 10), Stdout(b"d", "d", 8, 11)]
 
 
 def test_a_gap_within_a_connection_is_told() -> None:
@@ -143,7 +141,7 @@ def test_a_gap_within_a_connection_is_told() -> None:
 
     events = reader.feed(samples.attached() + samples.frame(STDOUT, b"d", 8))
 
-    assert events == [Dropped(8, 8), Stdout(b"d", "d", 8, 9)]
+    assert [*events] == [Dropped(8, 8), Stdout(b"d", "d", 8, 9)]
 
 
 def test_half_a_character_before_a_gap_is_left_out_of_the_text() -> None:
@@ -178,8 +176,8 @@ def test_the_last_word_on_a_process_that_runs_is_no_exit() -> None:
 
     events = reader.feed(samples.control("exit", **samples.process()))
 
-    assert events == []
-    assert reader.end is not None
+    assert [*events] == []
+    assert reader.is_over
 
 
 @pytest.mark.parametrize(
@@ -197,23 +195,27 @@ def test_the_last_word_on_a_process_that_runs_is_no_exit() -> None:
 )
 def test_what_is_no_stream_of_a_process_is_a_protocol_error(stream: bytes) -> None:
     with pytest.raises(ProtocolError):
-        OutputReader(0).feed(stream)
+        list(OutputReader(0).feed(stream))
 
 
-def test_patience_grows_and_ends() -> None:
-    patience = Patience()
+def test_what_came_before_an_error_is_told_first() -> None:
+    reader = OutputReader(0)
+    error = samples.control("error", error={"code": "INTERNAL", "message": "no", "retryable": True})
 
-    delays = []
-    while (delay := patience.plan(ConnectionLost("lost"), 1.0)) is not None:
-        delays.append(delay)
+    events = reader.feed(samples.attached() + samples.frame(STDOUT, b"abc") + error)
 
-    assert delays[:4] == [0.1, 0.2, 0.4, 0.8]
-    assert max(delays) == 5.0
-    assert sum(delays) == pytest.approx(PATIENCE_SECONDS)
-    patience.reset()
-    assert patience.plan(Internal("again"), 0.0) == 0.05
+    assert next(events) == Stdout(b"abc", "abc", 0, 3)
+    with pytest.raises(Internal):
+        next(events)
 
 
-@pytest.mark.parametrize("error", [ProcessNotFound("no"), ProtocolError("no")])
-def test_there_is_no_patience_with_what_does_not_pass(error: Error) -> None:
-    assert Patience().plan(error, 0.5) is None
+def test_a_connection_that_only_begins_brings_no_news() -> None:
+    reader = OutputReader(0)
+
+    list(reader.feed(samples.attached()))
+    begun = reader.has_news
+    list(reader.feed(samples.frame(5, b"")))
+
+    assert (begun, reader.has_news) == (False, True)
+    reader.reconnect()
+    assert not reader.has_news

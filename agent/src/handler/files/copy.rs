@@ -12,10 +12,11 @@ use crate::file_unsafe::{
     change_mode, change_owner_at, copy_range, make_node_at, open_at, rename_at, set_modified_at,
     symlink_at, Stat, Time, O_CREAT, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_WRONLY,
 };
-use crate::handler::files::{done, path_field, temporary_name, Cancel};
+use crate::handler::files::{done, path_field, Cancel};
 use crate::message::{Fields, Record};
 use crate::path::{c_string, AbsolutePath};
 use crate::walk::{Order, Walk};
+use crate::watches::temporary::temporary_name;
 
 const ROOT: (u32, u32) = (0, 0);
 const RANGE_BYTES: usize = 8 << 20;
@@ -65,7 +66,7 @@ fn copy_into_place(
     cancel: &mut Cancel<'_>,
 ) -> Result<()> {
     let parent = &destination.parent;
-    let name = temporary_name()?;
+    let name = temporary_name(destination.stat()?.is_some())?;
     copy_one(from, &Place { directory: parent, name: &name }, stat, cancel)?;
     let renamed = rename_at(parent, &name, parent, &destination.name);
     if renamed.is_err() {

@@ -15,14 +15,11 @@ mod stat;
 mod unpack;
 mod write;
 
-use std::ffi::CString;
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use crate::agent::Agent;
 use crate::connection::Connection;
 use crate::error::{Error, Result};
 use crate::message::{Fields, Record};
-use crate::path::{c_string, AbsolutePath};
+use crate::path::AbsolutePath;
 
 pub fn apply(
     agent: &Agent,
@@ -85,13 +82,6 @@ impl<'a> Cancel<'a> {
         }
         Ok(())
     }
-}
-
-/// A name that no other operation of ours uses, for a file that will be renamed or removed.
-fn temporary_name() -> Result<CString> {
-    static LAST: AtomicU64 = AtomicU64::new(0);
-    let number = LAST.fetch_add(1, Ordering::Relaxed);
-    c_string(format!(".atoll-{}-{}.tmp", std::process::id(), number).as_bytes())
 }
 
 fn done() -> Result<Record> {

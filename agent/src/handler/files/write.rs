@@ -14,8 +14,9 @@ use crate::file_unsafe::{
     O_CREAT, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_WRONLY,
 };
 use crate::handler::files::content::receive;
-use crate::handler::files::{owner_field, path_field, temporary_name};
+use crate::handler::files::{owner_field, path_field};
 use crate::message::{Fields, Record};
+use crate::watches::temporary::temporary_name;
 
 const NEW_FILE_MODE: u32 = 0o644;
 /// Temporary names that other writers may happen to hold.
@@ -62,7 +63,7 @@ fn replace(
     request: &WriteRequest,
     existing: Option<&Stat>,
 ) -> Result<u64> {
-    let mut temporary = Temporary::make(location)?;
+    let mut temporary = Temporary::make(location, existing.is_some())?;
     let old_owner = existing.map(|stat| (stat.uid, stat.gid));
     let old_mode = existing.map_or(NEW_FILE_MODE, Stat::permissions);
     let size = receive_into(connection, &mut temporary.file, request.size)?;
@@ -131,9 +132,9 @@ struct Temporary<'a> {
 }
 
 impl<'a> Temporary<'a> {
-    fn make(location: &'a Location) -> Result<Temporary<'a>> {
+    fn make(location: &'a Location, replaces: bool) -> Result<Temporary<'a>> {
         for _ in 0..MAX_NAME_TRIES {
-            let name = temporary_name()?;
+            let name = temporary_name(replaces)?;
             let flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW;
             match open_at(&location.parent, &name, flags, 0o600).map_err(Error::from) {
                 Err(Error::System(errno::EEXIST)) => {}

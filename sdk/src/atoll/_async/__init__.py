@@ -9,6 +9,7 @@ from ._processes import AsyncProcesses, AsyncProcessList
 from ._sandbox import AsyncSandbox
 from ._sandboxes import AsyncSandboxes, AsyncSandboxList
 from ._terminals import AsyncTerminal, AsyncTerminals
+from ._watch import AsyncWatch
 
 __all__ = [
     "AsyncAtoll",
@@ -22,4 +23,5 @@ __all__ = [
     "AsyncSandboxes",
     "AsyncTerminal",
     "AsyncTerminals",
+    "AsyncWatch",
 ]

@@ -3,16 +3,17 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from .. import _requests, _wire
-from .._colour import async_sleep
-from .._output import OutputReader, Patience, ProcessEvent
-from ..errors import ConnectionLost, Error, InvalidRequest, Timeout
+from .._following import Patience
+from .._output import OutputReader, ProcessEvent
+from .._requests import Request
+from ..errors import Error, InvalidRequest, Timeout
 from ..models import ProcessInfo, ProcessResult, ProcessStatus, PtySize, StdinWritten
+from ._follow import follow_stream, wait_or_raise
 from ._transport import AsyncTransport
 
 WAIT_SLICE_MS = 20_000
@@ -140,38 +141,18 @@ class AsyncProcess:
         there is now. Leaving changes nothing for the process.
         """
         _requests.check_since(since)
-        reader, patience = OutputReader(since), Patience()
-        while reader.end is None:
-            try:
-                async with aclosing(self._read(reader, patience, follow)) as events:
-                    async for event in events:
-                        yield event
-                if not follow or reader.end is not None:
-                    return
-                raise ConnectionLost(f"the stream of process {self.id} ended before the process")
-            except Error as error:
-                await _wait_or_raise(patience, error)
+        reader = OutputReader(since)
 
-    async def _read(
-        self, reader: OutputReader, patience: Patience, follow: bool
-    ) -> AsyncGenerator[ProcessEvent, None]:
-        """The events of one connection."""
-        request = _requests.stream_process(
-            self._sandbox_id, self.id, since=reader.position, follow=follow
-        )
-        reader.reconnect()
-        async with self._transport.open(request) as answer:
-            async with aclosing(answer.aiter_bytes()) as chunks:
-                async for chunk in chunks:
-                    known = reader.attached
-                    events = reader.feed(chunk)
-                    if known or events:  # more than the beginning: it works
-                        patience.reset()
-                    for event in events:
-                        yield event
-                    if reader.end is not None:
-                        self._info = reader.end
-                        return
+        def request() -> Request:
+            return _requests.stream_process(
+                self._sandbox_id, self.id, since=reader.position, follow=follow
+            )
+
+        async with aclosing(follow_stream(self._transport, reader, request)) as events:
+            async for event in events:
+                self._info = reader.end or self._info
+                yield event
+        self._info = reader.end or self._info
 
     async def wait(self, timeout_ms: int | None = None) -> ProcessResult:
         """How it ended and the newest of what it wrote, once it has ended.
@@ -195,7 +176,7 @@ class AsyncProcess:
                     ) from None
                 patience.reset()
             except Error as error:
-                await _wait_or_raise(patience, error)
+                await wait_or_raise(patience, error)
 
     async def result(self, timeout_ms: int | None = None) -> ProcessResult:
         """The same as `wait`."""
@@ -240,13 +221,6 @@ class AsyncProcess:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id} {self.status.value} in {self._sandbox_id}>"
-
-
-async def _wait_or_raise(patience: Patience, error: Error) -> None:
-    delay = patience.plan(error, random.random())
-    if delay is None:
-        raise error
-    await async_sleep(delay)
 
 
 def _slice_ms(deadline: float | None) -> int:

@@ -10,6 +10,7 @@ from ._processes import Processes, ProcessList
 from ._sandbox import Sandbox
 from ._sandboxes import Sandboxes, SandboxList
 from ._terminals import Terminal, Terminals
+from ._watch import Watch
 
 __all__ = [
     "Atoll",
@@ -23,4 +24,5 @@ __all__ = [
     "Sandboxes",
     "Terminal",
     "Terminals",
+    "Watch",
 ]

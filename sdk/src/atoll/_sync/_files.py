@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import builtins
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
@@ -17,10 +18,19 @@ from .._downloads import Download
 from .._local_files import open_source
 from .._requests import PathInSandbox
 from ..errors import Error, TooLarge
-from ..models import FileEntry, FileExists, FileList, FileWritten, Unpacked
+from ..models import (
+    FileEntry,
+    FileExists,
+    FileList,
+    FileWritten,
+    Unpacked,
+    WatchInfo,
+    WatchList,
+)
 from ._batches import read_many, write_many
 from ._downloads import LocalPath, fetch_bytes, fetch_into, fetch_to_path, large_chunks
 from ._transport import Transport
+from ._watch import Watch
 
 MAX_LISTED = 10_000
 
@@ -199,6 +209,27 @@ class Files:
         )
         return _wire.decode(FileEntry, self._transport.send(request))
 
+    def watch(
+        self, path: PathInSandbox, *, recursive: bool = False, linger_ms: int | None = None
+    ) -> Watch:
+        """Watches a directory: what happens there after this call is told by the watch, which is to be iterated.
+
+        With `recursive` the directories beneath are watched too, also those that are made later. The watch lives
+        until it is stopped, or nobody has read it for `linger_ms` (five minutes by default, a day at most).
+        """
+        request = _requests.start_watch(self._id, path, recursive=recursive, linger_ms=linger_ms)
+        return self._make_watch(_wire.decode(WatchInfo, self._transport.send(request)))
+
+    def watches(self) -> builtins.list[Watch]:
+        """The watches of the sandbox, whoever made them, the oldest first."""
+        answer = self._transport.send(_requests.list_watches(self._id))
+        return [self._make_watch(info) for info in _wire.decode(WatchList, answer).data]
+
+    def get_watch(self, watch_id: str) -> Watch:
+        """The watch of that id, to go on reading it. Raises `WatchNotFound`."""
+        request = _requests.get_watch(self._id, watch_id)
+        return self._make_watch(_wire.decode(WatchInfo, self._transport.send(request)))
+
     def upload(
         self,
         source: LocalPath | SyncByteSource,
@@ -274,6 +305,9 @@ class Files:
                 return sync_run(unpacker.finish)
             finally:
                 unpacker.close()
+
+    def _make_watch(self, info: WatchInfo) -> Watch:
+        return Watch(self._transport, self._id, info)
 
     def _upload_path(
         self, source: LocalPath, path: PathInSandbox, mode: int | str | None

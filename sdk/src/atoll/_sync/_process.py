@@ -4,16 +4,17 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Generator
 from contextlib import closing
 
 from .. import _requests, _wire
-from .._colour import sync_sleep
-from .._output import OutputReader, Patience, ProcessEvent
-from ..errors import ConnectionLost, Error, InvalidRequest, Timeout
+from .._following import Patience
+from .._output import OutputReader, ProcessEvent
+from .._requests import Request
+from ..errors import Error, InvalidRequest, Timeout
 from ..models import ProcessInfo, ProcessResult, ProcessStatus, PtySize, StdinWritten
+from ._follow import follow_stream, wait_or_raise
 from ._transport import Transport
 
 WAIT_SLICE_MS = 20_000
@@ -139,38 +140,18 @@ class Process:
         there is now. Leaving changes nothing for the process.
         """
         _requests.check_since(since)
-        reader, patience = OutputReader(since), Patience()
-        while reader.end is None:
-            try:
-                with closing(self._read(reader, patience, follow)) as events:
-                    for event in events:
-                        yield event
-                if not follow or reader.end is not None:
-                    return
-                raise ConnectionLost(f"the stream of process {self.id} ended before the process")
-            except Error as error:
-                _wait_or_raise(patience, error)
+        reader = OutputReader(since)
 
-    def _read(
-        self, reader: OutputReader, patience: Patience, follow: bool
-    ) -> Generator[ProcessEvent, None]:
-        """The events of one connection."""
-        request = _requests.stream_process(
-            self._sandbox_id, self.id, since=reader.position, follow=follow
-        )
-        reader.reconnect()
-        with self._transport.open(request) as answer:
-            with closing(answer.iter_bytes()) as chunks:
-                for chunk in chunks:
-                    known = reader.attached
-                    events = reader.feed(chunk)
-                    if known or events:  # more than the beginning: it works
-                        patience.reset()
-                    for event in events:
-                        yield event
-                    if reader.end is not None:
-                        self._info = reader.end
-                        return
+        def request() -> Request:
+            return _requests.stream_process(
+                self._sandbox_id, self.id, since=reader.position, follow=follow
+            )
+
+        with closing(follow_stream(self._transport, reader, request)) as events:
+            for event in events:
+                self._info = reader.end or self._info
+                yield event
+        self._info = reader.end or self._info
 
     def wait(self, timeout_ms: int | None = None) -> ProcessResult:
         """How it ended and the newest of what it wrote, once it has ended.
@@ -194,7 +175,7 @@ class Process:
                     ) from None
                 patience.reset()
             except Error as error:
-                _wait_or_raise(patience, error)
+                wait_or_raise(patience, error)
 
     def result(self, timeout_ms: int | None = None) -> ProcessResult:
         """The same as `wait`."""
@@ -239,13 +220,6 @@ class Process:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id} {self.status.value} in {self._sandbox_id}>"
-
-
-def _wait_or_raise(patience: Patience, error: Error) -> None:
-    delay = patience.plan(error, random.random())
-    if delay is None:
-        raise error
-    sync_sleep(delay)
 
 
 def _slice_ms(deadline: float | None) -> int:

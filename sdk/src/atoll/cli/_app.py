@@ -20,7 +20,7 @@ from ._session import Session
 from ._terminal import complain
 
 COMMANDS = (
-    *("run", "create", "ls", "exec", "shell", "cp", "rm"),
+    *("run", "create", "ls", "exec", "shell", "cp", "watch", "rm"),
     *("ps", "logs", "attach", "kill"),
     *("images", "keys", "pool", "serve", "doctor"),
 )

@@ -28,6 +28,7 @@ from atoll_server.agent.messages import (
     STAT,
     TAKEN,
     UNPACKED,
+    WATCHES_GENERATION,
     WRITTEN,
     Answer,
     Done,
@@ -47,12 +48,21 @@ from atoll_server.agent.process import (
     pieces,
     reply,
 )
-from atoll_server.engine.model import Entry, Listing, ProcessRecord, TerminalSize, Written
+from atoll_server.agent.watch import WATCHED, WATCHES, WatchChanges, read_watch
+from atoll_server.engine.model import (
+    Entry,
+    Listing,
+    ProcessRecord,
+    TerminalSize,
+    WatchRecord,
+    Written,
+)
 
 REPLY_TIMEOUT: Final = 30.0
 TREE_TIMEOUT: Final = 600.0
 MAX_LISTING_BYTES: Final = 64 << 20
 MAX_PROCESSES: Final = 100_000
+MAX_WATCHES: Final = 64
 
 T = TypeVar("T")
 
@@ -128,6 +138,52 @@ class AgentClient:
     async def kill_largest(self) -> bool:
         """Kills the process that holds most memory. False if there is none."""
         return (await self._ask("kill_largest", {}, SIGNALLED)).signalled > 0
+
+    async def watch(
+        self,
+        path: bytes,
+        *,
+        recursive: bool = False,
+        keep: int | None = None,
+        linger_ms: int | None = None,
+    ) -> WatchRecord:
+        """Watches a directory from now on, until `unwatch` or until nobody has read its changes for `linger_ms`."""
+        fields = {
+            "path": wire_text(path),
+            "recursive": recursive,
+            "keep": keep,
+            "linger_ms": linger_ms,
+        }
+        request = self._newer("watch", fields, WATCHES_GENERATION)
+        number = (await self._ask("watch", request, WATCHED, TREE_TIMEOUT)).watch
+        found = await self.watches(number)
+        if len(found) != 1:
+            raise AgentProtocolError("agent does not know the watch that it has just made")
+        return found[0]
+
+    async def watches(self, watch: int | None = None) -> list[WatchRecord]:
+        """Those that are active and those that have ended and are kept, oldest first; or the one that is named."""
+        wanted = {} if watch is None else {"watch": watch}
+        fields = self._newer("watches", wanted, WATCHES_GENERATION)
+        found: list[WatchRecord] = []
+        with await self._begin("watches", fields) as connection:
+            while True:
+                answered = WATCHES.read(await control(connection, REPLY_TIMEOUT))
+                if isinstance(answered, Done):
+                    return found
+                found.extend(map(read_watch, answered.watches))
+                if not answered.watches or len(found) > MAX_WATCHES:
+                    raise AgentProtocolError("agent lists more watches than there can be")
+
+    def changes(self, watch: int, *, since: int = 0, follow: bool = True) -> WatchChanges:
+        """The changes after number `since`, inside `async with`; 0 is from the oldest that is kept."""
+        fields = {"watch": watch, "since": since, "follow": follow}
+        return WatchChanges(self, self._newer("changes", fields, WATCHES_GENERATION), since)
+
+    async def unwatch(self, watch: int) -> None:
+        """Forgets a watch, and ends whoever reads its changes."""
+        fields = {"watch": watch}
+        await self._ask("unwatch", self._newer("unwatch", fields, WATCHES_GENERATION), DONE)
 
     async def stat(self, path: bytes, *, follow: bool = True) -> Entry:
         fields = {"path": wire_text(path), "follow": follow}
@@ -228,9 +284,9 @@ class AgentClient:
             await _send_content(connection, chunks)
             return (await reply(connection, UNPACKED, TREE_TIMEOUT)).entries
 
-    def _newer(self, op: str, fields: Fields) -> Fields:
-        """The fields of an operation that agents before generation 2 do not know, for one that does."""
-        if self.generation < PROCESSES_GENERATION:
+    def _newer(self, op: str, fields: Fields, since: int = PROCESSES_GENERATION) -> Fields:
+        """The fields of an operation that agents before generation `since` do not know, for one that does."""
+        if self.generation < since:
             message = "the sandbox is older than this operation; create a new one"
             raise AgentError("unsupported", 0, message)
         return {"op": op, "generation": self.generation, **fields}

@@ -18,9 +18,11 @@ from atoll_server.agent.errors import AgentError, AgentProtocolError
 from atoll_server.agent.frames import check_control
 from atoll_server.engine.model import Entry, Exit, FileKind, ProcessRecord, TerminalSize
 
-GENERATION: Final = 2
+GENERATION: Final = 3
 PROCESSES_GENERATION: Final = 2
 """The first that keeps processes beyond the connection that started them."""
+WATCHES_GENERATION: Final = 3
+"""The first that watches directories."""
 MAX_MESSAGE_CHARACTERS: Final = 300
 MAX_NOTE_BYTES: Final = 16 << 10
 
@@ -353,7 +355,7 @@ def read_process(reply: ProcessReply) -> ProcessRecord:
         number=reply.process,
         pid=reply.pid,
         tag=reply.tag,
-        note=_text_or_none(reply.note),
+        note=read_text_or_none(reply.note),
         started_ns=reply.started_ns,
         ended_ns=reply.ended_ns,
         code=reply.code,
@@ -370,21 +372,22 @@ def read_process(reply: ProcessReply) -> ProcessRecord:
 
 def read_entry(reply: EntryReply) -> Entry:
     return Entry(
-        name=_text(reply.name),
-        path=_text(reply.path),
+        name=read_text(reply.name),
+        path=read_text(reply.path),
         kind=reply.kind,
         size=reply.size,
         mode=reply.mode,
         uid=reply.uid,
         gid=reply.gid,
-        user=_text_or_none(reply.user),
-        group=_text_or_none(reply.group),
+        user=read_text_or_none(reply.user),
+        group=read_text_or_none(reply.group),
         modified_ns=reply.modified_ns,
-        target=_text_or_none(reply.target),
+        target=read_text_or_none(reply.target),
     )
 
 
-def _text(raw: Raw) -> bytes:
+def read_text(raw: Raw) -> bytes:
+    """A name or a path: str, or bin where it is not UTF-8."""
     try:
         return _string.decode(raw).encode()
     except UnicodeDecodeError:
@@ -397,8 +400,8 @@ def _text(raw: Raw) -> bytes:
         raise AgentProtocolError("a name that is neither str nor bin") from None
 
 
-def _text_or_none(raw: Raw) -> bytes | None:
-    return None if bytes(raw) == _NIL else _text(raw)
+def read_text_or_none(raw: Raw) -> bytes | None:
+    return None if bytes(raw) == _NIL else read_text(raw)
 
 
 def _printable(message: str) -> str:

@@ -35,7 +35,7 @@ class NdjsonForm:
     def begin(self, events: object) -> bytes:
         return b""
 
-    def output(self, output: Output) -> Iterator[bytes]:
+    def event(self, output: Output) -> Iterator[bytes]:
         return (encode(line) + b"\n" for line in self._cutter.cut(output))
 
     def heartbeat(self) -> bytes:
@@ -61,7 +61,7 @@ class SseForm:
     def begin(self, events: object) -> bytes:
         return b""
 
-    def output(self, output: Output) -> Iterator[bytes]:
+    def event(self, output: Output) -> Iterator[bytes]:
         return (sse_event(line.type, line) for line in self._cutter.cut(output))
 
     def heartbeat(self) -> bytes:
@@ -85,7 +85,7 @@ class FramesForm:
     def begin(self, events: object) -> bytes:
         return b""
 
-    def output(self, output: Output) -> Iterator[bytes]:
+    def event(self, output: Output) -> Iterator[bytes]:
         return output_frames(output)
 
     def heartbeat(self) -> bytes:
@@ -100,7 +100,7 @@ class FramesForm:
 
 HEARTBEAT = _FRAME.pack(0, HEARTBEAT_FRAME, 0)
 
-FORMS: Mapping[str, Callable[[], Form]] = {
+FORMS: Mapping[str, Callable[[], Form[Output]]] = {
     NDJSON_TYPE: NdjsonForm,
     SSE_TYPE: SseForm,
     FRAMES_TYPE: FramesForm,

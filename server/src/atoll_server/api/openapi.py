@@ -39,6 +39,10 @@ _PATH_PARAMETERS: dict[str, Schema] = {
         "description": "a process's id, as `startProcess` gave it",
         "schema": {"type": "string", "pattern": "^proc_[0-9]{1,19}$"},
     },
+    "watch_id": {
+        "description": "a watch's id, as `startWatch` gave it",
+        "schema": {"type": "string", "pattern": "^watch_[0-9]{1,19}$"},
+    },
     "key_id": {
         "description": "a key's id, as `createKey` gave it",
         "schema": {"type": "string", "pattern": "^key_[0-9a-f]{12}$"},

@@ -21,9 +21,9 @@ from atoll_server.api.forms import (
     SSE_TYPE,
     STREAM_NAMES,
     control_frame,
-    encode,
     output_frames,
 )
+from atoll_server.api.object_forms import Object, ObjectEvents, ObjectLines
 from atoll_server.api.streaming import Form
 from atoll_server.engine.model import Output
 
@@ -83,91 +83,32 @@ class PieceCutter:
 
 
 class _Objects:
-    """Output as the objects of the two forms of text, with positions."""
+    """Output as objects, with positions."""
+
+    end_type = "exit"
 
     def __init__(self) -> None:
         self._cutter = PieceCutter()
-        self.position = 0
+        self.place = 0
 
-    def begin(self, events: Beginning) -> Iterator[tuple[str, Any]]:
-        self.position = events.position
+    def begin(self, events: Beginning) -> Iterator[Object]:
+        self.place = events.position
         if events.dropped:
-            dropped = {"type": "dropped", "bytes": events.dropped, "position": self.position}
-            yield "dropped", dropped
+            yield {"type": "dropped", "bytes": events.dropped, "position": self.place}
 
-    def output(self, output: Output) -> Iterator[tuple[str, Any]]:
+    def event(self, output: Output) -> Iterator[Object]:
         return map(self._object, self._cutter.cut(output))
 
-    def finish(self) -> Iterator[tuple[str, Any]]:
+    def finish(self) -> Iterator[Object]:
         return map(self._object, self._cutter.finish())
 
-    def _object(self, piece: Piece) -> tuple[str, Any]:
-        self.position += len(piece.data)
-        name = STREAM_NAMES[piece.stream]
-        members: dict[str, Any] = {"type": name, "data": piece.text}
+    def _object(self, piece: Piece) -> Object:
+        self.place += len(piece.data)
+        members: dict[str, Any] = {"type": STREAM_NAMES[piece.stream], "data": piece.text}
         if piece.text is None:
             members["data"] = base64.b64encode(piece.data).decode("ascii")
             members["encoding"] = "base64"
-        return name, {**members, "offset": piece.offset, "position": self.position}
-
-
-class ProcessNdjsonForm:
-    """One JSON object a line."""
-
-    media_type = NDJSON_TYPE
-
-    def __init__(self) -> None:
-        self._objects = _Objects()
-
-    def begin(self, events: Beginning) -> bytes:
-        return b"".join(map(_line, self._objects.begin(events)))
-
-    def output(self, output: Output) -> Iterator[bytes]:
-        return map(_line, self._objects.output(output))
-
-    def heartbeat(self) -> bytes:
-        return self._rest() + b'{"type":"heartbeat"}\n'
-
-    def end(self, result: Mapping[str, Any]) -> bytes:
-        return self._rest() + _line(("exit", {"type": "exit", **result}))
-
-    def error(self, members: Mapping[str, Any]) -> bytes:
-        return self._rest() + _line(("error", {"type": "error", "error": members}))
-
-    def _rest(self) -> bytes:
-        return b"".join(map(_line, self._objects.finish()))
-
-
-class ProcessSseForm:
-    """Server-sent events whose data are the objects of the NDJSON form, and whose ids are positions."""
-
-    media_type = SSE_TYPE
-
-    def __init__(self) -> None:
-        self._objects = _Objects()
-
-    def begin(self, events: Beginning) -> bytes:
-        return b"".join(map(self._event, self._objects.begin(events)))
-
-    def output(self, output: Output) -> Iterator[bytes]:
-        return map(self._event, self._objects.output(output))
-
-    def heartbeat(self) -> bytes:
-        return self._rest() + b": heartbeat\n\n"
-
-    def end(self, result: Mapping[str, Any]) -> bytes:
-        return self._rest() + self._event(("exit", {"type": "exit", **result}))
-
-    def error(self, members: Mapping[str, Any]) -> bytes:
-        return self._rest() + self._event(("error", {"type": "error", "error": members}))
-
-    def _rest(self) -> bytes:
-        return b"".join(map(self._event, self._objects.finish()))
-
-    def _event(self, named: tuple[str, Any]) -> bytes:
-        name, value = named
-        lines = (name.encode("ascii"), self._objects.position, encode(value))
-        return b"event: %b\nid: %d\ndata: %b\n\n" % lines
+        return {**members, "offset": piece.offset, "position": self.place}
 
 
 class ProcessFramesForm:
@@ -186,7 +127,7 @@ class ProcessFramesForm:
             }
         )
 
-    def output(self, output: Output) -> Iterator[bytes]:
+    def event(self, output: Output) -> Iterator[bytes]:
         return output_frames(output)
 
     def heartbeat(self) -> bytes:
@@ -199,15 +140,11 @@ class ProcessFramesForm:
         return control_frame({"event": "error", "error": members})
 
 
-PROCESS_FORMS: Mapping[str, Callable[[], Form]] = {
-    NDJSON_TYPE: ProcessNdjsonForm,
-    SSE_TYPE: ProcessSseForm,
+PROCESS_FORMS: Mapping[str, Callable[[], Form[Output]]] = {
+    NDJSON_TYPE: lambda: ObjectLines(_Objects()),
+    SSE_TYPE: lambda: ObjectEvents(_Objects()),
     FRAMES_TYPE: ProcessFramesForm,
 }
-
-
-def _line(named: tuple[str, Any]) -> bytes:
-    return encode(named[1]) + b"\n"
 
 
 def _piece(stream: int, offset: int, data: bytes) -> Piece:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one module that turns what the engine gives piece by piece into an answer that grows.
 
-Three tasks: one reads the events of a process into a bounded mailbox, one sends what lies there, one waits for the
-client to go away. A client that is slow fills the mailbox, which stops the reading, which stops the process. How the
-events are written stands in `forms` and `process_forms`.
+Three tasks: one reads the events of a process or a watch into a bounded mailbox, one sends what lies there, one waits
+for the client to go away. A client that is slow fills the mailbox, which stops the reading, which stops the process.
+How the events are written stands in `forms`, `process_forms` and `change_forms`.
 """
 
 from __future__ import annotations
@@ -12,23 +12,27 @@ import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from starlette.types import Receive, Scope, Send
 
 from atoll_server.api.errors import ClientGone, error_members
 from atoll_server.api.routing import Answer, unless_gone, wait_gone
 from atoll_server.engine.errors import SandboxFailed, TooLarge
-from atoll_server.engine.model import Entry, Exit, Output, Process
+from atoll_server.engine.model import ChangesEnd, Entry, Exit, FileChange, Output, Process
 
 HEARTBEAT_SECONDS = 15.0
 SEND_BYTES = 256 * 1024
 MAILBOX_BYTES = 512 * 1024
 
-Last = Exit | Process
-Event = Output | Last
+CHANGE_BYTES = 256
+"""What a change weighs in the mailbox besides its paths."""
+
+Last = Exit | Process | ChangesEnd
+Event = Output | FileChange
 OpenedFile = AbstractAsyncContextManager[tuple[Entry, AsyncIterable[bytes]]]
 RenderLast = Callable[[Any], Mapping[str, Any]]
+Event_contra = TypeVar("Event_contra", bound=Event, contravariant=True)
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ class Body:
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
-class Form(Protocol):
+class Form(Protocol[Event_contra]):
     """One way of writing events. Every method returns pieces to be sent, each of a bounded size."""
 
     media_type: str
@@ -48,7 +52,7 @@ class Form(Protocol):
     def begin(self, events: Any) -> bytes:
         """What is said first, of the events as they were entered. May be nothing."""
 
-    def output(self, output: Output) -> Iterable[bytes]: ...
+    def event(self, event: Event_contra) -> Iterable[bytes]: ...
 
     def heartbeat(self) -> bytes: ...
 
@@ -58,8 +62,8 @@ class Form(Protocol):
 
 
 def stream_events(
-    events: AbstractAsyncContextManager[AsyncIterable[Event]],
-    form: Form,
+    events: AbstractAsyncContextManager[AsyncIterable[Event | Last]],
+    form: Form[Any],
     render_last: RenderLast,
     request_id: str,
 ) -> Answer:
@@ -76,8 +80,8 @@ def stream_events(
 
 
 async def _stream(
-    events: AbstractAsyncContextManager[AsyncIterable[Event]],
-    form: Form,
+    events: AbstractAsyncContextManager[AsyncIterable[Event | Last]],
+    form: Form[Any],
     render_last: RenderLast,
     request_id: str,
     receive: Receive,
@@ -143,8 +147,8 @@ async def _pump(
 
 
 async def _run(
-    events: AbstractAsyncContextManager[AsyncIterable[Event]],
-    form: Form,
+    events: AbstractAsyncContextManager[AsyncIterable[Event | Last]],
+    form: Form[Any],
     render_last: RenderLast,
     request_id: str,
     send: Send,
@@ -187,21 +191,21 @@ class Mailbox:
     """Events between the task that reads a process and the one that sends them; holds about `MAILBOX_BYTES`."""
 
     def __init__(self) -> None:
-        self._events: list[Event | Exception] = []
+        self._events: list[Event | Last | Exception] = []
         self._size = 0
         self._filled = asyncio.Event()
         self._emptied = asyncio.Event()
 
-    async def put(self, event: Event | Exception) -> None:
+    async def put(self, event: Event | Last | Exception) -> None:
         """Leave an event; returns once there is room for another."""
         self._events.append(event)
-        self._size += len(event.data) if isinstance(event, Output) else 0
+        self._size += _size(event)
         self._filled.set()
         if self._size >= MAILBOX_BYTES:
             self._emptied.clear()
             await self._emptied.wait()
 
-    async def take(self, patience: float) -> list[Event | Exception]:
+    async def take(self, patience: float) -> list[Event | Last | Exception]:
         """Everything that lies there, as soon as something does; empty after `patience` seconds of silence."""
         if not self._events:
             self._filled.clear()
@@ -215,28 +219,35 @@ class Mailbox:
         return events
 
 
-async def _read(running: AsyncIterable[Event], mailbox: Mailbox) -> None:
-    """Read to the last event, which is an `Exit`, a `Process` or why there is neither."""
+def _size(event: Event | Last | Exception) -> int:
+    if isinstance(event, Output):
+        return len(event.data)
+    if isinstance(event, FileChange):
+        return CHANGE_BYTES + len(event.path or b"") + len(event.from_path or b"")
+    return 0
+
+
+async def _read(running: AsyncIterable[Event | Last], mailbox: Mailbox) -> None:
+    """Read to the last event, which says how it ended, or why nothing says so."""
     try:
         async for event in running:
             await mailbox.put(event)
             if isinstance(event, Last):
                 return
-        await mailbox.put(SandboxFailed("the process's end was not reported"))
+        await mailbox.put(SandboxFailed("the sandbox's agent did not say how it ended"))
     except Exception as error:  # an answer has begun: what goes wrong now is its last event
         await mailbox.put(error)
 
 
 async def _send_all(
-    mailbox: Mailbox, form: Form, render_last: RenderLast, request_id: str, send: Send
+    mailbox: Mailbox, form: Form[Any], render_last: RenderLast, request_id: str, send: Send
 ) -> None:
     while True:
         events = await mailbox.take(HEARTBEAT_SECONDS)
         if not events:
             await send({"type": "http.response.body", "body": form.heartbeat(), "more_body": True})
-        last = events[-1] if events and not isinstance(events[-1], Output) else None
-        outputs = (event for event in events if isinstance(event, Output))
-        await _send_outputs(outputs, form, send)
+        last = events[-1] if events and not isinstance(events[-1], Event) else None
+        await _send_events((event for event in events if isinstance(event, Event)), form, send)
         if last is not None:
             tail = _render_last(last, form, render_last, request_id)
             await send({"type": "http.response.body", "body": tail})
@@ -244,7 +255,7 @@ async def _send_all(
 
 
 def _render_last(
-    last: Event | Exception, form: Form, render_last: RenderLast, request_id: str
+    last: Event | Last | Exception, form: Form[Any], render_last: RenderLast, request_id: str
 ) -> bytes:
     if isinstance(last, Last):
         return form.end(render_last(last))
@@ -252,12 +263,12 @@ def _render_last(
     return form.error(error_members(last, request_id))
 
 
-async def _send_outputs(outputs: Iterable[Output], form: Form, send: Send) -> None:
-    """Send what these outputs are in this form, in as few pieces as their bound allows."""
+async def _send_events(events: Iterable[Event], form: Form[Any], send: Send) -> None:
+    """Send what these events are in this form, in as few pieces as their bound allows."""
     pieces: list[bytes] = []
     size = 0
-    for output in outputs:
-        for piece in form.output(output):
+    for event in events:
+        for piece in form.event(event):
             pieces.append(piece)
             size += len(piece)
             if size >= SEND_BYTES:

@@ -35,6 +35,7 @@ from atoll_server.engine.pool_plan import PoolSettings, Shape
 from atoll_server.engine.processes import KEEP_ENDED, KEEP_ENDED_SECONDS, Processes
 from atoll_server.engine.site import HostPaths, Sites
 from atoll_server.engine.store import Store
+from atoll_server.engine.watches import Watches
 from atoll_server.runtimes.base import Runtime
 from atoll_server.runtimes.cgroups import CgroupError, Cgroups
 from atoll_server.runtimes.detect import Runtimes, find_runtimes
@@ -220,6 +221,11 @@ class Engine:
         """The file operations of a sandbox. Raises `SandboxNotFound` or `SandboxNotRunning`."""
         live = self._lifecycle.live(sandbox_id)
         return Files(live.agent, live.sandbox.spec.workdir, sandbox_id)
+
+    def watches(self, sandbox_id: SandboxId) -> Watches:
+        """The watches of a sandbox. Raises `SandboxNotFound` or `SandboxNotRunning`."""
+        live = self._lifecycle.live(sandbox_id)
+        return Watches(live.agent, live.sandbox.spec.workdir, sandbox_id)
 
 
 def _find_runtimes(run: Path) -> Runtimes:

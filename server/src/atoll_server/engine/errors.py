@@ -8,7 +8,8 @@ EngineError
 │   ├── SandboxNotFound    unknown, or terminated and acted upon
 │   ├── FileNotFound
 │   ├── KeyNotFound
-│   └── ProcessNotFound    unknown, or ended too long ago
+│   ├── ProcessNotFound    unknown, or ended too long ago
+│   └── WatchNotFound      unknown, stopped, or without a reader for too long
 ├── Forbidden              the key does not permit this
 ├── SandboxNotRunning      not in a state for this
 ├── SandboxFailed          the sandbox broke: its agent or runtime is gone
@@ -75,6 +76,10 @@ class KeyNotFound(NotFound):
 
 class ProcessNotFound(NotFound):
     code = "PROCESS_NOT_FOUND"
+
+
+class WatchNotFound(NotFound):
+    code = "WATCH_NOT_FOUND"
 
 
 class Forbidden(EngineError):

@@ -18,8 +18,9 @@ from atoll_server.engine.errors import (
     TooLarge,
     show_name,
 )
-from atoll_server.engine.files import AnyPath, Files
+from atoll_server.engine.files import Files
 from atoll_server.engine.model import FileRead, NewFile, Written
+from atoll_server.engine.paths import AnyPath
 
 # While the agent works on one, the next is on its way: more at once is no faster on any runtime.
 FILES_AT_ONCE: Final = 4

@@ -3,27 +3,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from typing import Final
 
 from atoll_server.agent.client import AgentClient
-from atoll_server.agent.errors import AgentError, AgentFailure
 from atoll_server.engine import errors
 from atoll_server.engine.model import Entry, Listing, SandboxId, Written
+from atoll_server.engine.paths import AnyPath, Paths
 
-MAX_PATH_BYTES: Final = 4096
 LIST_LIMIT: Final = 1000
 
-AnyPath = bytes | str
-
-_ERRORS: Final[dict[str, type[errors.EngineError]]] = {
-    "not_found": errors.FileNotFound,
-    "invalid": errors.InvalidRequest,
-    "limit": errors.TooLarge,
-    "unsupported": errors.Internal,
-    "generation": errors.Internal,
-}
 # Looking for a file along a path that cannot be is the same as not finding it.
 _NO_SUCH_PATH: Final = ("not_a_directory", "loop", "name_too_long")
 
@@ -33,11 +23,14 @@ class Files:
 
     def __init__(self, agent: AgentClient, workdir: str, sandbox_id: SandboxId) -> None:
         self._agent = agent
-        self._workdir = workdir.encode("utf-8", "surrogateescape")
-        self._sandbox_id = sandbox_id
+        self._paths = Paths(workdir, sandbox_id)
+
+    def resolve(self, path: AnyPath) -> bytes:
+        """The absolute path that is sent to the agent, or `InvalidRequest`."""
+        return self._paths.resolve(path)
 
     async def stat(self, path: AnyPath, *, follow: bool = True) -> Entry:
-        with self._translated(path):
+        with self._paths.translated(path):
             return await self._agent.stat(self.resolve(path), follow=follow)
 
     async def exists(self, path: AnyPath) -> bool:
@@ -54,7 +47,7 @@ class Files:
 
     async def list(self, path: AnyPath, *, depth: int = 1, limit: int = LIST_LIMIT) -> Listing:
         """What a directory holds, sorted, parents before children; at most `limit` entries."""
-        with self._translated(path):
+        with self._paths.translated(path):
             return await self._agent.list(self.resolve(path), depth=depth, limit=limit)
 
     @asynccontextmanager
@@ -62,7 +55,7 @@ class Files:
         self, path: AnyPath, *, offset: int = 0, length: int | None = None
     ) -> AsyncIterator[tuple[Entry, AsyncIterator[bytes]]]:
         """A regular file and its bytes, which come as fast as they are taken."""
-        with self._translated(path):
+        with self._paths.translated(path):
             resolved = self.resolve(path)
             async with (
                 self._agent.read(resolved, offset=offset, length=length) as (entry, content),
@@ -80,42 +73,42 @@ class Files:
         size: int | None = None,
     ) -> Written:
         """Write a file, making its parents. Whatever stops `chunks` early leaves everything as it was."""
-        with self._translated(path):
+        with self._paths.translated(path):
             return await self._agent.write(
                 self.resolve(path), chunks, mode=mode, append=append, size=size
             )
 
     async def mkdir(self, path: AnyPath, *, parents: bool = True, mode: int | None = None) -> None:
-        with self._translated(path):
+        with self._paths.translated(path):
             await self._agent.mkdir(self.resolve(path), parents=parents, mode=mode)
 
     async def move(self, source: AnyPath, destination: AnyPath) -> None:
-        with self._translated(source, destination):
+        with self._paths.translated(source, destination):
             await self._agent.move(self.resolve(source), self.resolve(destination))
 
     async def copy(self, source: AnyPath, destination: AnyPath) -> None:
-        with self._translated(source, destination):
+        with self._paths.translated(source, destination):
             await self._agent.copy(self.resolve(source), self.resolve(destination))
 
     async def remove(self, path: AnyPath, *, recursive: bool = False) -> None:
-        with self._translated(path):
+        with self._paths.translated(path):
             await self._agent.remove(self.resolve(path), recursive=recursive)
 
     async def chmod(self, path: AnyPath, mode: int, *, recursive: bool = False) -> None:
-        with self._translated(path):
+        with self._paths.translated(path):
             await self._agent.chmod(self.resolve(path), mode, recursive=recursive)
 
     async def chown(
         self, path: AnyPath, user: str, group: str | None = None, *, recursive: bool = False
     ) -> None:
         """Give a file to a user, by name or number; to the user's own group where none is named."""
-        with self._translated(path):
+        with self._paths.translated(path):
             await self._agent.chown(self.resolve(path), user, group, recursive=recursive)
 
     @asynccontextmanager
     async def pack(self, path: AnyPath) -> AsyncIterator[AsyncIterator[bytes]]:
         """A tar of what a directory holds."""
-        with self._translated(path):
+        with self._paths.translated(path):
             async with (
                 self._agent.pack(self.resolve(path)) as content,
                 aclosing(self._translate_each(content, path)) as chunks,
@@ -124,66 +117,12 @@ class Files:
 
     async def unpack(self, path: AnyPath, chunks: AsyncIterable[bytes]) -> int:
         """Place a tar's members beneath a directory. Answers how many there were."""
-        with self._translated(path):
+        with self._paths.translated(path):
             return await self._agent.unpack(self.resolve(path), chunks)
-
-    def resolve(self, path: AnyPath) -> bytes:
-        """The absolute path that is sent to the agent, or `InvalidRequest`."""
-        raw = _raw(path)
-        if not raw or b"\0" in raw:
-            raise errors.InvalidRequest(
-                "path is empty or has a NUL byte in it", sandbox_id=self._sandbox_id, op="files"
-            )
-        absolute = _without_dots(raw if raw.startswith(b"/") else self._workdir + b"/" + raw)
-        if len(absolute) > MAX_PATH_BYTES:
-            raise errors.InvalidRequest(
-                f"path has {len(absolute)} bytes, {MAX_PATH_BYTES} is the limit",
-                sandbox_id=self._sandbox_id,
-                op="files",
-            )
-        return absolute
-
-    @contextmanager
-    def _translated(self, *paths: AnyPath) -> Iterator[None]:
-        try:
-            yield
-        except AgentFailure as failure:
-            raise self._engine_error(failure, paths) from failure
 
     async def _translate_each(
         self, content: AsyncIterator[bytes], path: AnyPath
     ) -> AsyncGenerator[bytes, None]:
-        with self._translated(path):
+        with self._paths.translated(path):
             async for chunk in content:
                 yield chunk
-
-    def _engine_error(
-        self, failure: AgentFailure, paths: tuple[AnyPath, ...]
-    ) -> errors.EngineError:
-        if not isinstance(failure, AgentError):
-            return errors.SandboxFailed(str(failure), sandbox_id=self._sandbox_id, op="files")
-        message = f"{failure.message[:1].lower()}{failure.message[1:]}: {_shown(paths)}"
-        if kind := _ERRORS.get(failure.code):
-            return kind(message, sandbox_id=self._sandbox_id, op="files")
-        return errors.FileError(message, reason=failure.code, sandbox_id=self._sandbox_id)
-
-
-def _without_dots(path: bytes) -> bytes:
-    """Leaves out what stands for the directory it is in. `..` stays: what it means depends on links inside."""
-    parts = [part for part in path.split(b"/") if part not in (b"", b".")]
-    # A slash at the end asks for a directory.
-    end = b"/" if parts and path.endswith((b"/", b"/.")) else b""
-    return b"/" + b"/".join(parts) + end
-
-
-def _shown(paths: tuple[AnyPath, ...]) -> str:
-    return " to ".join(errors.show_name(_raw(path).decode("utf-8", "replace")) for path in paths)
-
-
-def _raw(path: AnyPath) -> bytes:
-    if isinstance(path, bytes):
-        return path
-    try:
-        return path.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        raise errors.InvalidRequest("path has surrogates that stand for no byte") from None

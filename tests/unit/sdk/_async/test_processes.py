@@ -244,12 +244,14 @@ async def test_a_stream_does_not_hide_what_does_not_pass(
 async def test_a_stream_that_does_not_follow_ends_with_what_there_is(
     process: AsyncProcess, scripted: ScriptedServer
 ) -> None:
-    scripted.script += [stream(samples.attached(), samples.frame(STDOUT, b"so far"))]
+    running = samples.control("exit", **samples.process(position=6))
+    scripted.script += [stream(samples.attached(), samples.frame(STDOUT, b"so far"), running)]
 
     events = await read_all(process, follow=False)
 
     assert events == [Stdout(b"so far", "so far", 0, 6)]
     assert scripted.asked[0].query == {"since": "0", "follow": "false"}
+    assert (process.status, process.position) == ("running", 6)
 
 
 async def test_leaving_a_stream_closes_its_connection(

@@ -11,6 +11,7 @@ from atoll_server.api.native import (
     pool,
     processes,
     sandboxes,
+    watches,
 )
 
 # What is asked for most comes first: paths are tried in this order.
@@ -19,6 +20,7 @@ OPERATIONS = (
     *processes.OPERATIONS,
     *files.OPERATIONS,
     *file_batches.OPERATIONS,
+    *watches.OPERATIONS,
     *sandboxes.OPERATIONS,
     *health.OPERATIONS,
     *images.OPERATIONS,

@@ -20,6 +20,7 @@ from atoll.models import (
 from atoll.models import ProcessPage as WirePage
 from atoll.models import ProcessStatus as WireStatus
 from atoll_server.api.native.wire import parse_what_to_run, render_end, render_nanoseconds
+from atoll_server.api.object_forms import LATEST
 from atoll_server.api.records import render_builtins
 from atoll_server.engine.errors import InvalidRequest
 from atoll_server.engine.model import (
@@ -37,7 +38,6 @@ from atoll_server.engine.model import (
 DEFAULT_USER = "root"
 _STATUSES = ", ".join(status.value for status in ProcessStatus)
 _HIGHEST_SIGNAL = 64
-_LATEST = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class StreamQuery:
     """The query of `GET …/stream`."""
 
     since: int = field(
-        default=0, metadata={"description": "position to begin at", "ge": 0, "le": _LATEST}
+        default=0, metadata={"description": "position to begin at", "ge": 0, "le": LATEST}
     )
     follow: bool = field(
         default=True, metadata={"description": "whether to wait for what it goes on to write"}
@@ -84,7 +84,7 @@ class AttachQuery:
         metadata={
             "description": "position to begin at; if absent, the last 64 KiB are replayed",
             "ge": 0,
-            "le": _LATEST,
+            "le": LATEST,
         },
     )
 
@@ -137,15 +137,6 @@ def parse_signal(value: str | int) -> int:
         raise InvalidRequest(
             "`signal` must be a signal's name, such as TERM or SIGTERM, or its number"
         ) from None
-
-
-def parse_resume(header: str, since: int) -> int:
-    """Where to go on: `Last-Event-ID` is newer than the address that an event source connects to again."""
-    if not header:
-        return since
-    if not (header.isascii() and header.isdigit() and len(header) < 20 and int(header) <= _LATEST):
-        raise InvalidRequest("`Last-Event-ID` must be the `id` of an event: a position")
-    return int(header)
 
 
 def render_process(process: Process) -> ProcessInfo:

@@ -26,7 +26,6 @@ from atoll_server.api.native.process_wire import (
     StdinQuery,
     StreamQuery,
     parse_process_filter,
-    parse_resume,
     parse_signal,
     parse_size,
     parse_start,
@@ -36,6 +35,7 @@ from atoll_server.api.native.process_wire import (
     render_waited,
 )
 from atoll_server.api.native.terminal import attach
+from atoll_server.api.object_forms import parse_resume
 from atoll_server.api.process_forms import PROCESS_FORMS
 from atoll_server.api.routing import (
     LARGE_BODY_LIMIT,

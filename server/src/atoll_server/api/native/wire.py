@@ -35,7 +35,6 @@ from atoll_server.api.records import render_builtins
 from atoll_server.api.routing import ApiSettings
 from atoll_server.engine import keys
 from atoll_server.engine.errors import InvalidConfig, InvalidRequest
-from atoll_server.engine.files import MAX_PATH_BYTES
 from atoll_server.engine.keys import ApiKey
 from atoll_server.engine.model import (
     Command,
@@ -52,6 +51,7 @@ from atoll_server.engine.model import (
     State,
     Written,
 )
+from atoll_server.engine.paths import MAX_PATH_BYTES
 
 # What JSON writes with six characters for one.
 ESCAPED_AT_LENGTH = bytes(set(range(0x20)) - set(b"\b\t\n\f\r"))

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A proxy that cuts connections in the middle of answers, wherever that happens to be."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import socket
+import threading
+from types import TracebackType
+
+from tests.support.server import ServerProcess
+
+LEAST_BYTES = 1500
+"""Answers that are no streams come through whole."""
+MOST_BYTES = 6000
+PATIENCE_SECONDS = 60.0
+
+
+class Cutter:
+    """Stands before a server. Each connection ends after a random number of bytes of answers. Use it with `with`."""
+
+    def __init__(self, server: ServerProcess, seed: int) -> None:
+        self.cuts = 0
+        self._target = ("127.0.0.1", server.port)
+        self._random = random.Random(seed)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._open: list[socket.socket] = []
+        self._threads: list[threading.Thread] = []
+        self._accepting = threading.Thread(target=self._accept)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def __enter__(self) -> Cutter:
+        self._accepting.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        _shut(self._listener)
+        self._accepting.join(PATIENCE_SECONDS)
+        for connection in self._open:
+            _shut(connection)
+        for thread in self._threads:
+            thread.join(PATIENCE_SECONDS)
+        for connection in (self._listener, *self._open):
+            connection.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                ours, _ = self._listener.accept()
+                theirs = socket.create_connection(self._target, PATIENCE_SECONDS)
+                self._open += [ours, theirs]
+                lasts = self._random.randint(LEAST_BYTES, MOST_BYTES)
+                self._start(ours, theirs, None)
+                self._start(theirs, ours, lasts)
+
+    def _start(self, source: socket.socket, target: socket.socket, lasts: int | None) -> None:
+        thread = threading.Thread(target=self._pass_on, args=(source, target, lasts))
+        self._threads.append(thread)
+        thread.start()
+
+    def _pass_on(self, source: socket.socket, target: socket.socket, lasts: int | None) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data[:lasts])
+                if lasts is not None:
+                    lasts -= min(lasts, len(data))
+                    if not lasts:
+                        self.cuts += 1
+                        break
+        _shut(source)
+        _shut(target)
+
+
+def _shut(connection: socket.socket) -> None:
+    # `shutdown` is what wakes a thread that waits in accept or recv; closing alone does not.
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
