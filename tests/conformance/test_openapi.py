@@ -27,6 +27,7 @@ CHECKS = [
     response_schema_conformance,
 ]
 OPERATIONS = [
+    ("GET", "/metrics"),
     ("GET", "/v1/health"),
     ("GET", "/v1/openapi.json"),
     ("GET", "/v1/keys"),
@@ -36,6 +37,7 @@ OPERATIONS = [
     ("POST", "/v1/sandboxes"),
     ("GET", "/v1/sandboxes"),
     ("GET", "/v1/sandboxes/{id}"),
+    ("GET", "/v1/sandboxes/{id}/metrics"),
     ("DELETE", "/v1/sandboxes/{id}"),
     ("POST", "/v1/sandboxes/{id}/execute"),
     ("GET", "/v1/sandboxes/{id}/files"),

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import resource
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,11 +14,13 @@ from tests.support.api import Api
 from tests.support.waiting import wait_until
 
 INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+MOST_FILES = min(65_536, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
 PUBLIC = {("GET", "/v1/health"), ("GET", "/v1/openapi.json")}
 DOCUMENTED = {
     ("GET", "/v1/health"),
     ("GET", "/v1/openapi.json"),
     ("GET", "/v1/images"),
+    ("GET", "/metrics"),
     ("GET", "/v1/pool"),
     ("PUT", "/v1/pool"),
     ("GET", "/v1/keys"),
@@ -26,6 +29,7 @@ DOCUMENTED = {
     ("POST", "/v1/sandboxes"),
     ("GET", "/v1/sandboxes"),
     ("GET", "/v1/sandboxes/{id}"),
+    ("GET", "/v1/sandboxes/{id}/metrics"),
     ("DELETE", "/v1/sandboxes/{id}"),
     ("POST", "/v1/sandboxes/{id}/execute"),
     ("POST", "/v1/sandboxes/{id}/processes"),
@@ -152,7 +156,13 @@ def test_creating_answers_201_with_the_running_sandbox(api: Api, runtime: str) -
         "state": "running",
         "image": "host",
         "runtime": runtime,
-        "resources": {"cpu": 2, "memoryMb": 4096, "diskMb": 10240},
+        "resources": {
+            "cpu": 2,
+            "memoryMb": 4096,
+            "diskMb": 10240,
+            "pids": 4096,
+            "openFiles": MOST_FILES,
+        },
         "env": {},
         "metadata": {},
         "workdir": "/workspace",

@@ -182,7 +182,7 @@ def _from_environment(env: Mapping[str, str]) -> dict[str, Any]:
         text = _first(env, variables)
         if text is None:
             continue
-        value = text if name == "image" else _parse_number(variables[0], text)
+        value = text if name == "image" else _parse_number(variables[0], text, name == "cpu")
         target = defaults.setdefault("resources", {}) if name in _RESOURCES else defaults
         target[name] = value
     values["defaults"] = defaults
@@ -193,11 +193,12 @@ def _first(env: Mapping[str, str], names: tuple[str, ...]) -> str | None:
     return next((env[name].strip() for name in names if env.get(name, "").strip()), None)
 
 
-def _parse_number(name: str, text: str) -> int:
+def _parse_number(name: str, text: str, fraction: bool) -> float:
     try:
-        return int(text)
+        return float(text) if fraction and not text.isdecimal() else int(text)
     except ValueError:
-        raise InvalidConfig(f"{name} must be a whole number, not {text!r}") from None
+        kind = "number" if fraction else "whole number"
+        raise InvalidConfig(f"{name} must be a {kind}, not {text!r}") from None
 
 
 def _flatten(source: str, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -143,6 +143,10 @@ def list_sandboxes(
     return Request(b"GET", _with_query("/v1/sandboxes", query))
 
 
+def get_metrics(sandbox_id: str) -> Request:
+    return Request(b"GET", _sandbox(sandbox_id) + "/metrics")
+
+
 def terminate_sandbox(sandbox_id: str) -> Request:
     return Request(b"DELETE", _sandbox(sandbox_id))
 

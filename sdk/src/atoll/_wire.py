@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import types
 from collections.abc import Callable, Mapping
 from enum import Enum
@@ -49,11 +50,15 @@ def decode(record_type: type[Record], body: bytes) -> Record:
 def parse(body: bytes) -> Any:
     """The JSON value that `body` holds, or `ProtocolError`."""
     try:
-        return json.loads(body)
+        return json.loads(body, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         raise ProtocolError(
             f"the answer is not JSON: {body[:80]!r}; is the URL that of an Atoll server?"
         ) from None
+
+
+def _refuse_constant(text: str) -> Any:
+    raise ValueError(f"{text} is no JSON")
 
 
 def from_plain(record_type: type[Record], value: Any) -> Record:
@@ -163,7 +168,7 @@ def _decoder(hint: Any) -> _Decoder:
         return hint
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return partial(_decode_record, hint)
-    return _exactly(hint)
+    return _number if hint is float else _exactly(hint)
 
 
 def _optional(hint: Any) -> _Decoder:
@@ -204,6 +209,13 @@ def _map_of(decoder: _Decoder) -> _Decoder:
         return {key: decoder(item) for key, item in value.items()}
 
     return decode_map
+
+
+def _number(value: Any) -> float:
+    """JSON has one kind of number: 2 is as good as 2.0, and stays as it came. Infinity is what 1e999 becomes."""
+    if type(value) is int or (type(value) is float and math.isfinite(value)):
+        return value
+    raise TypeError(f"a number was expected, not {value!r:.80}")
 
 
 def _exactly(expected: type) -> _Decoder:

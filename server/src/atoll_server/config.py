@@ -15,7 +15,21 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from atoll.models import MAX_COMMAND_TIMEOUT_MS, MAX_LIFETIME_MS, Runtime
+from atoll.models import (
+    MAX_COMMAND_TIMEOUT_MS,
+    MAX_CPU,
+    MAX_DISK_MB,
+    MAX_LIFETIME_MS,
+    MAX_MEMORY_MB,
+    MAX_OPEN_FILES,
+    MAX_PIDS,
+    MIN_CPU,
+    MIN_DISK_MB,
+    MIN_MEMORY_MB,
+    MIN_OPEN_FILES,
+    MIN_PIDS,
+    Runtime,
+)
 
 DEFAULT_CONFIG_FILE = Path("/etc/atoll/config.toml")
 ENV_PREFIX = "ATOLL_"
@@ -131,6 +145,49 @@ class Settings:
             "description": "how long a client may fall silent within an upload",
             "ge": 100,
             "le": 3_600_000,
+        },
+    )
+    cpu_min: float | None = field(
+        default=None,
+        metadata={
+            "description": "least `cpu` of a sandbox, fractions too; 2, 4 and 8 unless it or `cpu_max` is said",
+            "ge": MIN_CPU,
+            "le": 2,
+        },
+    )
+    cpu_max: float | None = field(
+        default=None, metadata={"description": "most `cpu`", "ge": 2, "le": MAX_CPU}
+    )
+    memory_min_mb: int = field(
+        default=2048,
+        metadata={"description": "least `memoryMb` of a sandbox", "ge": MIN_MEMORY_MB, "le": 4096},
+    )
+    memory_max_mb: int = field(
+        default=16_384,
+        metadata={"description": "most `memoryMb`", "ge": 4096, "le": MAX_MEMORY_MB},
+    )
+    disk_min_mb: int = field(
+        default=5120,
+        metadata={"description": "least `diskMb` of a sandbox", "ge": MIN_DISK_MB, "le": 10_240},
+    )
+    disk_max_mb: int = field(
+        default=51_200,
+        metadata={"description": "most `diskMb`", "ge": 10_240, "le": MAX_DISK_MB},
+    )
+    pids_max: int = field(
+        default=4096,
+        metadata={
+            "description": "most `pids` of a sandbox, and what one has that does not say",
+            "ge": MIN_PIDS,
+            "le": MAX_PIDS,
+        },
+    )
+    open_files_max: int = field(
+        default=65_536,
+        metadata={
+            "description": "the same for `openFiles`; no more than the server's own hard limit",
+            "ge": MIN_OPEN_FILES,
+            "le": MAX_OPEN_FILES,
         },
     )
     max_sandboxes: int = field(

@@ -21,6 +21,7 @@ from typing import TextIO
 
 import uvicorn
 import uvloop
+from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
 from starlette.types import ASGIApp
 
 from atoll.models import CreateSandbox
@@ -37,6 +38,7 @@ from atoll_server.engine.engine import Engine, EngineSettings
 from atoll_server.engine.errors import RuntimeUnavailable
 from atoll_server.engine.images import HOST, ImageRefused, parse_images
 from atoll_server.engine.keys import Keys, make_key
+from atoll_server.engine.limits import LimitSettings
 from atoll_server.engine.model import RuntimeKind
 from atoll_server.engine.pool_plan import PoolSettings
 from atoll_server.engine.store import Store, StoreError
@@ -91,8 +93,16 @@ async def _serve(settings: Settings, clock: Clock) -> None:
         async with Engine.open(_engine_settings(settings, api), store, clock) as engine:
             announce = _announcement(settings, listeners, engine, key_text)
             async with _pruning(settings, store, clock):
-                app = build_app(engine, api, keys, clock)
+                app = build_app(engine, api, keys, clock, _registry())
                 await _listen(app, settings, listeners, announce)
+
+
+def _registry() -> CollectorRegistry:
+    """What Prometheus is told of this process: memory, open files, processor time, collections of garbage."""
+    registry = CollectorRegistry(auto_describe=True)
+    ProcessCollector(registry=registry)
+    GCCollector(registry=registry)
+    return registry
 
 
 def _check_host(settings: Settings) -> None:
@@ -162,7 +172,22 @@ def _api_settings(settings: Settings) -> ApiSettings:
         rate_limit_per_second=settings.rate_limit_per_second,
         auth_failures_per_minute=settings.auth_failures_per_minute,
         upload_idle_ms=settings.upload_idle_ms,
+        limits=_limit_settings(settings),
         version=__version__,
+    )
+
+
+def _limit_settings(settings: Settings) -> LimitSettings:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return LimitSettings(
+        cpu_min=settings.cpu_min,
+        cpu_max=settings.cpu_max,
+        memory_min_mb=settings.memory_min_mb,
+        memory_max_mb=settings.memory_max_mb,
+        disk_min_mb=settings.disk_min_mb,
+        disk_max_mb=settings.disk_max_mb,
+        pids_max=settings.pids_max,
+        open_files_max=min(settings.open_files_max, hard),
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections import Counter
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import msgspec
+from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp, Message, Scope
 
 from atoll_server.api.app import build_app
@@ -45,15 +47,32 @@ from atoll_server.engine.model import (
     SandboxSpec,
     StartOptions,
     State,
+    Usage,
     Written,
 )
 from atoll_server.engine.pool import ShapeStatistics
 from atoll_server.engine.pool_plan import PoolSettings, Shape
+from atoll_server.engine.statistics import EngineStatistics, Tally
 from tests.unit.api.memory_processes import MemoryProcesses
 from tests.unit.api.memory_watches import MemoryWatches
 
 KEY = "rra_live_0123456789abcdefghijklmno"
 PIECE = 64 * 1024
+USAGE = Usage(
+    cpu=1.5,
+    cpu_throttled=0.25,
+    cpu_limit=0.5,
+    memory=300,
+    memory_held=200,
+    memory_peak=None,
+    memory_limit=1000,
+    processes=7,
+    processes_limit=64,
+    disk=4096,
+    disk_limit=8192,
+    oom_kills=2,
+    uptime=12.5,
+)
 PROGRAMS = ("echo", "say", "cat", "fail", "signal", "timeout", "sleep", "break", "flood")
 
 
@@ -73,6 +92,7 @@ class MemoryEngine:
         self.played = 0
         self.pool_size = 4
         self.clock = ManualClock()
+        self.tally = Tally()
 
     def images(self) -> tuple[Image, ...]:
         return (
@@ -114,6 +134,7 @@ class MemoryEngine:
             started_at=self.clock.now(),
         )
         self.sandboxes[sandbox.id] = sandbox
+        self.tally.note_created(sandbox.runtime)
         self.disks[sandbox.id] = MemoryFiles()
         self.started[sandbox.id] = MemoryProcesses(_play_apart)
         self.watched[sandbox.id] = MemoryWatches()
@@ -123,6 +144,19 @@ class MemoryEngine:
         if sandbox_id not in self.sandboxes:
             raise errors.SandboxNotFound(f"no sandbox {sandbox_id}", sandbox_id=sandbox_id)
         return self.sandboxes[sandbox_id]
+
+    async def usage(self, sandbox_id: SandboxId) -> Usage:
+        self._live(sandbox_id)
+        return USAGE
+
+    async def usages(self, most: int) -> list[tuple[Sandbox, Usage]]:
+        running = [it for it in self.sandboxes.values() if it.state is State.RUNNING]
+        return [(sandbox, USAGE) for sandbox in running[-most:]]
+
+    def statistics(self) -> EngineStatistics:
+        return self.tally.statistics(
+            Counter((it.state, it.runtime) for it in self.sandboxes.values())
+        )
 
     def list(self, wanted: SandboxFilter) -> Page:
         found = [
@@ -467,7 +501,11 @@ class Client:
         # The one place where the memory engine stands in for the real one.
         self.keys = Keys([key])
         self.app: ASGIApp = build_app(
-            cast(Engine, self.engine), settings or ApiSettings(), self.keys, self.engine.clock
+            cast(Engine, self.engine),
+            settings or ApiSettings(),
+            self.keys,
+            self.engine.clock,
+            CollectorRegistry(),
         )
 
     async def request(

@@ -56,6 +56,7 @@ async def test_document_is_served_without_a_key_and_has_every_route() -> None:
     assert answer.status == 200
     assert answer.json["openapi"] == "3.1.0"
     assert {path: sorted(item) for path, item in answer.json["paths"].items()} == {
+        "/metrics": ["get"],
         "/v1/health": ["get"],
         "/v1/images": ["get"],
         "/v1/keys": ["get", "post"],
@@ -77,6 +78,7 @@ async def test_document_is_served_without_a_key_and_has_every_route() -> None:
         "/v1/sandboxes/{id}/files/mkdir": ["post"],
         "/v1/sandboxes/{id}/files/move": ["post"],
         "/v1/sandboxes/{id}/files/stat": ["get"],
+        "/v1/sandboxes/{id}/metrics": ["get"],
         "/v1/sandboxes/{id}/processes": ["get", "post"],
         "/v1/sandboxes/{id}/processes/{process_id}": ["delete", "get"],
         "/v1/sandboxes/{id}/processes/{process_id}/attach": ["get"],

@@ -31,6 +31,7 @@ async def test_the_pool_is_shown_with_what_it_holds() -> None:
                 "failed": 8,
                 "died": 9,
                 "retired": 10,
+                "openFiles": 65536,
             }
         ],
     }

@@ -111,7 +111,7 @@ def test_record_of_a_key_shows_neither_text_nor_digest() -> None:
         ("sandbox:read", {Scope.READ}),
         ("sandbox:read, sandbox:files", {Scope.READ, Scope.FILES}),
         ("sandbox:*", SANDBOX_SCOPES),
-        ("sandbox:* keys:manage pool:manage", ALL_SCOPES),
+        ("sandbox:* keys:manage pool:manage metrics:read", ALL_SCOPES),
         ("full", ALL_SCOPES),
     ],
 )

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from atoll_server.engine.model import Limits, SandboxId
@@ -19,7 +20,7 @@ LAUNCH = Launch(
     control=Path("/run/atoll/control/sb_0123456789"),
     group=Group(2, {"unified": Path("/sys/fs/cgroup/atoll/sb_0123456789")}),
     ids=IdRange(100_000),
-    user_namespace=None,
+    user_namespace=7,
     open_files=1024,
 )
 STAGED = Staged(Path("/stage"), Path("/stage/root"), Path("/stage/control"))
@@ -52,11 +53,12 @@ def test_every_process_is_barred_from_new_privileges() -> None:
 
 
 def test_a_container_has_every_namespace_and_its_own_id_range() -> None:
-    linux = confine_to_host_kernel(render_config(LAUNCH, STAGED), LAUNCH)["linux"]
+    linux = confine_to_host_kernel(render_config(LAUNCH, STAGED), LAUNCH, joins=True)["linux"]
 
     kinds = {namespace["type"] for namespace in linux["namespaces"]}
     assert kinds == {"pid", "network", "ipc", "uts", "mount", "user", "cgroup"}
-    assert all("path" not in namespace for namespace in linux["namespaces"])
+    joined = [namespace for namespace in linux["namespaces"] if "path" in namespace]
+    assert joined == [{"type": "user", "path": f"/proc/{os.getpid()}/fd/7"}]
     assert linux["uidMappings"] == [{"containerID": 0, "hostID": 100_000, "size": 65_536}]
     assert linux["gidMappings"] == linux["uidMappings"]
 
@@ -69,7 +71,7 @@ def test_no_mount_of_the_host_but_the_control_directory() -> None:
 
 
 def test_the_configuration_is_json() -> None:
-    config = confine_to_host_kernel(render_config(LAUNCH, STAGED), LAUNCH)
+    config = confine_to_host_kernel(render_config(LAUNCH, STAGED), LAUNCH, joins=True)
 
     assert json.loads(json.dumps(config)) == config
 

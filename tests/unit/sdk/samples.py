@@ -17,7 +17,13 @@ def sandbox(**changes: Any) -> dict[str, Any]:
         "image": "host",
         "runtime": "container",
         "isolation": "namespaces",
-        "resources": {"cpu": 2, "memoryMb": 4096, "diskMb": 10240},
+        "resources": {
+            "cpu": 2,
+            "memoryMb": 4096,
+            "diskMb": 10240,
+            "pids": 4096,
+            "openFiles": 65536,
+        },
         "env": {"A": "1"},
         "metadata": {"team": "blue"},
         "workdir": "/workspace",
@@ -29,6 +35,27 @@ def sandbox(**changes: Any) -> dict[str, Any]:
         "terminatedAt": None,
         "reason": None,
         "detail": None,
+        **changes,
+    }
+
+
+def metrics(**changes: Any) -> dict[str, Any]:
+    return {
+        "cpuMs": 1500,
+        "cpuThrottledMs": 250,
+        "cpuLimit": 0.5,
+        "memoryBytes": 300 << 20,
+        "memoryHeldBytes": 200 << 20,
+        "memoryPeakBytes": None,
+        "memoryLimitBytes": 4 << 30,
+        "processes": 7,
+        "processesLimit": 64,
+        "diskBytes": 4096,
+        "diskLimitBytes": 8192,
+        "oomKills": 2,
+        "uptimeMs": 12500,
+        "networkReceivedBytes": None,
+        "networkSentBytes": None,
         **changes,
     }
 

@@ -13,7 +13,7 @@ from typing import Any
 from .. import _requests, _wire
 from .._colour import SyncOnLine, sync_shield
 from ..errors import CommandFailed, Error, SandboxNotFound
-from ..models import ExecResult, Resources, Runtime, SandboxInfo, SandboxState
+from ..models import ExecResult, Resources, Runtime, SandboxInfo, SandboxMetrics, SandboxState
 from ._exec import Output, run_streamed
 from ._files import Files
 from ._processes import Processes
@@ -177,6 +177,15 @@ class Sandbox:
         """Brings the attributes up to date."""
         request = _requests.get_sandbox(self.id)
         self._info = _wire.decode(SandboxInfo, self._transport.send(request))
+
+    def metrics(self) -> SandboxMetrics:
+        """What it uses of its host now, beside its limits: processors, memory, processes, disk.
+
+        Counted by the host, so that it answers however busy the sandbox is. With `gvisor` the kernel that isolates it
+        counts, too.
+        """
+        request = _requests.get_metrics(self.id)
+        return _wire.decode(SandboxMetrics, self._transport.send(request))
 
     def terminate(self) -> None:
         """Ends the sandbox and everything in it. May be repeated."""

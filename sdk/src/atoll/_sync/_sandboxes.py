@@ -78,10 +78,12 @@ class Sandboxes:
         self,
         image: str | None = None,
         *,
-        resources: Resources | Mapping[str, int] | None = None,
-        cpu: int | None = None,
+        resources: Resources | Mapping[str, float] | None = None,
+        cpu: float | None = None,
         memory_mb: int | None = None,
         disk_mb: int | None = None,
+        pids: int | None = None,
+        open_files: int | None = None,
         env: Mapping[str, str] | None = None,
         workdir: str | None = None,
         timeout_ms: int | None = None,
@@ -92,13 +94,21 @@ class Sandboxes:
         """Makes a sandbox and returns once it runs.
 
         What is not given comes from the client's `defaults`, else from the server: 2 CPUs, 4096 MB of memory, 10240 MB
-        of disk, `/workspace`, a lifetime (`timeout_ms`) of 300,000 ms. `cpu`, `memory_mb`, `disk_mb` are the same as in
-        `resources`, and win. Raises `InvalidConfig` for what cannot be, `ResourceExhausted` when there is no room,
-        `RuntimeUnavailable` when the server has no such runtime.
+        of disk, `/workspace`, a lifetime (`timeout_ms`) of 300,000 ms. `pids` are processes and threads at once,
+        `open_files` those of one process. `cpu` to `open_files` are the same as in `resources`, and win. Raises
+        `InvalidConfig` for what cannot be, `ResourceExhausted` when there is no room, `RuntimeUnavailable` when the
+        server has no such runtime.
         """
-        flat = {"cpu": cpu, "memory_mb": memory_mb, "disk_mb": disk_mb}
+        flat = {
+            "cpu": cpu,
+            "memory_mb": memory_mb,
+            "disk_mb": disk_mb,
+            "pids": pids,
+            "open_files": open_files,
+        }
         wanted = dataclasses.asdict(resources) if isinstance(resources, Resources) else resources
-        limits = {**(wanted or {}), **{k: v for k, v in flat.items() if v is not None}}
+        said = (*(wanted or {}).items(), *flat.items())
+        limits = {name: value for name, value in said if value is not None}
         call = {
             "image": image,
             "resources": limits or None,

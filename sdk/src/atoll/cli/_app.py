@@ -21,7 +21,7 @@ from ._terminal import complain
 
 COMMANDS = (
     *("run", "create", "ls", "exec", "shell", "cp", "watch", "rm"),
-    *("ps", "logs", "attach", "kill"),
+    *("ps", "logs", "attach", "kill", "stats"),
     *("images", "keys", "pool", "serve", "doctor"),
 )
 

@@ -19,16 +19,20 @@ Image = Annotated[str | None, typer.Option("--image", "-i", help="Root file syst
 RuntimeName = Annotated[
     str | None, typer.Option("--runtime", "-r", help="auto, gvisor or container.")
 ]
-Cpu = Annotated[int | None, typer.Option(help="CPUs: 2, 4 or 8.")]
+Cpu = Annotated[
+    float | None, typer.Option(help="CPUs: 2, 4 or 8; what else the server takes, such as 0.5.")
+]
 Memory = Annotated[str | None, typer.Option(help="Memory in MiB, or such as 4g.")]
 Disk = Annotated[str | None, typer.Option(help="Disk in MiB, or such as 10g.")]
+Pids = Annotated[int | None, typer.Option(help="Processes and threads at once.")]
+OpenFiles = Annotated[int | None, typer.Option(help="Open files of one process.")]
 
 
 def create_sandbox(
     client: Atoll,
     *,
     image: str | None,
-    cpu: int | None,
+    cpu: float | None,
     memory: str | None,
     disk: str | None,
     **others: Any,

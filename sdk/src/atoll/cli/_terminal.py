@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 SPINNER_AFTER_SECONDS = 0.4
+_UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
 
 
 def complain(message: str) -> None:
@@ -53,6 +54,25 @@ def render_age(since: str, now: datetime) -> str:
         if seconds >= size:
             return f"{seconds // size}{unit}"
     return f"{max(0, seconds)}s"
+
+
+def render_size(size_bytes: int) -> str:
+    """Bytes in their largest unit, as `1.5 GiB`."""
+    size = float(size_bytes)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.4g} {unit}"
+        size /= 1024
+    return f"{size:.4g} TiB"
+
+
+def render_duration(milliseconds: int) -> str:
+    """A length of time in its largest two units, as `1h05m`."""
+    seconds = milliseconds // 1000
+    for (unit, size), (smaller, part) in zip(_UNITS, _UNITS[1:], strict=False):
+        if seconds >= size:
+            return f"{seconds // size}{unit}{seconds % size // part:02}{smaller}"
+    return f"{milliseconds / 1000:.1f}s"
 
 
 def printable(text: str) -> str:

@@ -41,6 +41,8 @@ def create(
     cpu: _limits.Cpu = None,
     memory: _limits.Memory = None,
     disk: _limits.Disk = None,
+    pids: _limits.Pids = None,
+    open_files: _limits.OpenFiles = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object for programs.")] = False,
 ) -> None:
     """Make a sandbox, and print its id."""
@@ -54,6 +56,8 @@ def create(
             cpu=cpu,
             memory=memory,
             disk=disk,
+            pids=pids,
+            open_files=open_files,
             runtime=runtime,
             env=variables,
             metadata=labels,

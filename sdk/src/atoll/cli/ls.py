@@ -77,7 +77,7 @@ def _row(sandbox: Sandbox) -> tuple[str, ...]:
         sandbox.state.value,
         sandbox.image,
         sandbox.runtime.value,
-        str(sandbox.resources.cpu),
+        f"{sandbox.resources.cpu:g}",
         f"{sandbox.resources.memory_mb}M",
         render_age(sandbox.created_at, datetime.now(UTC)),
         labels,

@@ -30,6 +30,8 @@ def run(
     cpu: _limits.Cpu = None,
     memory: _limits.Memory = None,
     disk: _limits.Disk = None,
+    pids: _limits.Pids = None,
+    open_files: _limits.OpenFiles = None,
     no_stdin: _command.NoStdin = False,
     as_json: _command.Json = False,
 ) -> None:
@@ -50,6 +52,8 @@ def run(
             cpu=cpu,
             memory=memory,
             disk=disk,
+            pids=pids,
+            open_files=open_files,
             runtime=runtime,
             timeout_ms=(timeout_ms or MAX_COMMAND_TIMEOUT_MS) + SPARE_MS,
         ) as sandbox:

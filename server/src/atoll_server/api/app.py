@@ -8,11 +8,13 @@ import logging
 import re
 import secrets
 
+from prometheus_client import CollectorRegistry
 from starlette.routing import Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from atoll_server.api.auth import Authentication
 from atoll_server.api.errors import ClientGone, HttpError, RouteNotFound, render_error
+from atoll_server.api.exposition import Exposition
 from atoll_server.api.native import OPERATIONS
 from atoll_server.api.openapi import make_document_operation
 from atoll_server.api.routing import Api, ApiSettings, make_routes, send_reply
@@ -25,16 +27,23 @@ from atoll_server.engine.quotas import Quota, Rate
 logger = logging.getLogger("atoll_server.api")
 
 SHORT_BODY_BYTES = 64 * 1024
+# In place of a status, in what is counted: a client that left before its answer, and a WebSocket that was not begun.
+GONE = "gone"
+REFUSED = "refused"
+NO_ROUTE = "none"
 
 _JSON = (b"content-type", b"application/json; charset=utf-8")
 _CLOSE = (b"connection", b"close")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
 
-def build_app(engine: Engine, settings: ApiSettings, keys: Keys, clock: Clock) -> ASGIApp:
-    """The whole HTTP application."""
+def build_app(
+    engine: Engine, settings: ApiSettings, keys: Keys, clock: Clock, registry: CollectorRegistry
+) -> ASGIApp:
+    """The whole HTTP application. `registry` has what is to be told of the process that it runs in."""
     operations = (*OPERATIONS, make_document_operation(OPERATIONS, settings.version))
-    routes = make_routes(operations, Api(engine, settings, keys, clock))
+    exposition = Exposition(registry)
+    routes = make_routes(operations, Api(engine, settings, keys, clock, exposition))
     app: ASGIApp = Router(routes, redirect_slashes=False, default=_no_such_route)
     app = Authentication(
         app,
@@ -44,7 +53,7 @@ def build_app(engine: Engine, settings: ApiSettings, keys: Keys, clock: Clock) -
         requests=_quota(settings.rate_limit_per_second, settings.rate_limit_per_second),
         failures=_quota(settings.auth_failures_per_minute / 60, settings.auth_failures_per_minute),
     )
-    return Answers(app)
+    return Answers(app, exposition)
 
 
 def _quota(per_second: float, burst: float) -> Quota | None:
@@ -58,8 +67,9 @@ async def _no_such_route(scope: Scope, receive: Receive, send: Send) -> None:
 class Answers:
     """Gives every request an id and every failure an answer. The outermost layer; HTTP and WebSockets pass."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, exposition: Exposition) -> None:
         self._app = app
+        self._exposition = exposition
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -70,6 +80,7 @@ class Answers:
         request_id = scope["atoll.request_id"] = _request_id(scope)
         header = (b"x-request-id", request_id.encode("ascii"))
         started = False
+        status = GONE
         unread = _may_be_long(scope)
 
         async def receive_noting() -> Message:
@@ -80,9 +91,10 @@ class Answers:
             return message
 
         async def send_identified(message: Message) -> None:
-            nonlocal started
+            nonlocal started, status
             if message["type"] == "http.response.start":
                 started = True
+                status = str(message["status"])
                 message["headers"].append(header)
             await send(message)
 
@@ -101,6 +113,13 @@ class Answers:
             if started:
                 return  # the server closes the connection, so that nobody takes half an answer for a whole one
             await _refuse(error, request_id, send_identified, close=unread)
+        finally:
+            self._count(scope, status)
+
+    def _count(self, scope: Scope, status: str) -> None:
+        """What no route was found for, or was refused before, counts as one route: clients choose the rest."""
+        route = scope.get("atoll.route", NO_ROUTE)
+        self._exposition.note_request(scope.get("method", "GET"), route, status)
 
     async def _call_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A WebSocket has an HTTP answer until it is accepted. What fails later is said by whoever speaks on it."""
@@ -131,6 +150,8 @@ class Answers:
             _log(error, {**scope, "method": "GET"}, request_id)
             if not accepted:
                 await _refuse(error, request_id, send_answer, close=True)
+        finally:
+            self._count(scope, "101" if accepted else REFUSED)
 
 
 async def _refuse(error: Exception, request_id: str, send: Send, *, close: bool) -> None:

@@ -23,6 +23,7 @@ Schema = dict[str, Any]
 _PLAIN: dict[Any, Schema] = {
     str: {"type": "string"},
     int: {"type": "integer"},
+    float: {"type": "number"},
     bool: {"type": "boolean"},
     type(None): {"type": "null"},
 }
@@ -63,7 +64,7 @@ _RANGE_PARAMETERS: tuple[Schema, ...] = (
         "schema": {"type": "string"},
     },
 )
-_TEXT_FORMS = {"application/x-ndjson", "text/event-stream"}
+_TEXT_FORMS = {"text/plain", "application/x-ndjson", "text/event-stream"}
 _BINARY: Schema = {"type": "string", "format": "binary"}
 _NO_NUL = r"^[^\u0000]*$"
 _ENV_NAME = r"^[^=\u0000]+$"
@@ -344,7 +345,7 @@ def _limits(kind: Any, entry: Field) -> Schema:
     if "one_of" in limits:
         schema["enum"] = list(limits["one_of"])
     for name, keyword in (("ge", "minimum"), ("le", "maximum")):
-        if name in limits and kind is int:
+        if name in limits and kind in (int, float):
             schema[keyword] = limits[name]
     for name, keyword in (("min_length", "minLength"), ("max_length", "maxLength")):
         if name in limits and kind is str:

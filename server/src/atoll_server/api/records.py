@@ -47,6 +47,8 @@ _IMPLIED: Mapping[str, Mapping[str, Any]] = {
         "pattern_says": "octal digits such as 0755, at most 7777",
     },
 }
+# JSON has one kind of number, without NaN and infinity, which the parser refuses: 2 stays 2 where 0.5 may stand.
+_NUMBER = int | float
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
 
 
@@ -145,7 +147,7 @@ def _output_type(hint: Any) -> Any:
         return functools.reduce(lambda left, right: left | right, members)
     if typing.get_origin(hint) is list:
         return list[_output_type(typing.get_args(hint)[0])]  # type: ignore[misc] # made at run time
-    return hint
+    return _NUMBER if hint is float else hint
 
 
 @_made_once
@@ -171,7 +173,7 @@ def _input_type(hint: Any) -> Any:
         return str
     if (item := _listed(hint)) is not None:
         return list[_input_struct(item)]  # type: ignore[misc] # made at run time
-    return hint
+    return _NUMBER if hint is float else hint
 
 
 def _listed(hint: Any) -> Any:
@@ -361,7 +363,7 @@ def _checks(entry: Field) -> Iterator[Check]:
         yield _check_key_length(limits["max_key_length"])
     if "max_value_length" in limits:
         yield _check_value_length(limits["max_value_length"])
-    if entry.name not in CONTENTS and entry.hint is not int and entry.hint is not bool:
+    if entry.name not in CONTENTS and entry.hint not in (int, float, bool):
         yield _check_no_nul
     if entry.name == "env":
         yield _check_env_names

@@ -18,6 +18,7 @@ from atoll_server.api.errors import (
     MethodNotAllowed,
     UnsupportedMediaType,
 )
+from atoll_server.api.exposition import Exposition
 from atoll_server.api.records import Malformed, parse_json, parse_query, render_json
 from atoll_server.clock import Clock
 from atoll_server.engine.engine import Engine
@@ -30,6 +31,7 @@ from atoll_server.engine.errors import (
 )
 from atoll_server.engine.keys import ApiKey, Keys
 from atoll_server.engine.keys import Scope as KeyScope
+from atoll_server.engine.limits import LimitSettings
 from atoll_server.engine.model import SandboxId
 
 Record = TypeVar("Record")
@@ -100,6 +102,7 @@ class Call:
         "_headers",
         "clock",
         "engine",
+        "exposition",
         "keys",
         "operation",
         "receive",
@@ -115,6 +118,7 @@ class Call:
         self.settings = api.settings
         self.keys = api.keys
         self.clock = api.clock
+        self.exposition = api.exposition
         self._headers: dict[bytes, bytes] = dict(scope["headers"])
 
     @property
@@ -284,6 +288,7 @@ class ApiSettings:
     rate_limit_per_second: float = 0.0
     auth_failures_per_minute: int = 60
     upload_idle_ms: int = 60_000
+    limits: LimitSettings = LimitSettings()
     version: str = "0"
 
 
@@ -295,6 +300,7 @@ class Api:
     settings: ApiSettings
     keys: Keys
     clock: Clock
+    exposition: Exposition
 
 
 class Resource:
@@ -312,6 +318,7 @@ class Resource:
         if operation is None:
             await self._refuse(scope)(scope, receive, send)
             return
+        scope["atoll.route"] = operation.path
         _check(operation, scope)
         answer = await operation.handler(Call(scope, receive, operation, self._api))
         await answer(scope, receive, send)
@@ -332,6 +339,7 @@ class SocketResource:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         assert self._operation.socket is not None
+        scope["atoll.route"] = self._operation.path
         _check(self._operation, scope)
         await self._operation.socket(Call(scope, receive, self._operation, self._api), send)
 

@@ -84,9 +84,7 @@ class Builder:
         Raises `InvalidConfig` for a working directory that cannot be made, and `Internal` where the sandbox has died.
         """
         try:
-            if blank.site.spec.limits.cpu != spec.limits.cpu:
-                await in_thread(lambda: blank.site.group.set_cpus(spec.limits.cpu))
-            blank.site.spec = spec
+            await in_thread(lambda: self._sites.fit(blank.site, spec))
             # Also for a directory that is there: the answer says that the agent is, too.
             await blank.agent.mkdir(os.fsencode(spec.workdir), parents=True)
         except AgentError as error:

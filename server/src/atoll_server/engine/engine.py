@@ -6,7 +6,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,11 +30,13 @@ from atoll_server.engine.model import (
     SandboxFilter,
     SandboxId,
     SandboxSpec,
+    Usage,
 )
 from atoll_server.engine.pool import ShapeStatistics
 from atoll_server.engine.pool_plan import PoolSettings, Shape
 from atoll_server.engine.processes import KEEP_ENDED, KEEP_ENDED_SECONDS, Processes
 from atoll_server.engine.site import HostPaths, Sites
+from atoll_server.engine.statistics import EngineStatistics
 from atoll_server.engine.store import Store
 from atoll_server.engine.watches import Watches
 from atoll_server.runtimes.base import Runtime
@@ -176,6 +179,18 @@ class Engine:
             raise errors.SandboxNotFound(f"no sandbox {sandbox_id}", sandbox_id=sandbox_id)
         return stored.sandbox
 
+    async def usage(self, sandbox_id: SandboxId) -> Usage:
+        """What a sandbox uses of its host now, however busy it is. Raises `SandboxNotFound` or `SandboxFailed`."""
+        return await self._lifecycle.measure(sandbox_id)
+
+    async def usages(self, most: int) -> Sequence[tuple[Sandbox, Usage]]:
+        """The same of all that run, the `most` newest if there are more."""
+        return await self._lifecycle.measure_all(most)
+
+    def statistics(self) -> EngineStatistics:
+        """What was counted since the start, and which sandboxes there are."""
+        return self._lifecycle.statistics()
+
     def list(self, wanted: SandboxFilter) -> Page:
         """A page of sandboxes, newest first, ended ones too."""
         return self._store.list(wanted)
@@ -189,22 +204,41 @@ class Engine:
     ) -> Completed:
         """Run a command to its end and keep the last `limit` bytes of each stream."""
         live = self._lifecycle.live(sandbox_id)
-        return await commands.execute(
-            live.agent,
-            command,
-            defaults=_defaults(live),
-            limit=self._settings.output_limit if limit is None else limit,
-            claim_oom_kill=live.site.claim_oom_kill,
-        )
+        with self._timing(live):
+            return await commands.execute(
+                live.agent,
+                command,
+                defaults=_defaults(live),
+                limit=self._settings.output_limit if limit is None else limit,
+                claim_oom_kill=live.site.claim_oom_kill,
+            )
 
     def start(
         self, sandbox_id: SandboxId, command: Command
     ) -> AbstractAsyncContextManager[RunningCommand]:
         """Run a command and iterate over its output and its end. Leaving before the end kills its whole tree."""
         live = self._lifecycle.live(sandbox_id)
-        return commands.start(
+        running = commands.start(
             live.agent, command, defaults=_defaults(live), claim_oom_kill=live.site.claim_oom_kill
         )
+        return self._timed(live, running)
+
+    @contextlib.asynccontextmanager
+    async def _timed(
+        self, live: Live, running: AbstractAsyncContextManager[RunningCommand]
+    ) -> AsyncIterator[RunningCommand]:
+        with self._timing(live):
+            async with running as command:
+                yield command
+
+    @contextlib.contextmanager
+    def _timing(self, live: Live) -> Iterator[None]:
+        """Count a command by how long it took, however it ended."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self._lifecycle.tally.note_exec(live.sandbox.runtime, time.monotonic() - started)
 
     def processes(self, sandbox_id: SandboxId) -> Processes:
         """The processes of a sandbox. Raises `SandboxNotFound` or `SandboxNotRunning`."""

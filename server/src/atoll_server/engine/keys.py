@@ -37,10 +37,11 @@ class Scope(enum.Enum):
     PORTS = "sandbox:ports"
     KEYS = "keys:manage"
     POOL = "pool:manage"
+    METRICS = "metrics:read"
 
 
 ALL_SCOPES = frozenset(Scope)
-SANDBOX_SCOPES = ALL_SCOPES - {Scope.KEYS, Scope.POOL}
+SANDBOX_SCOPES = ALL_SCOPES - {Scope.KEYS, Scope.POOL, Scope.METRICS}
 # Words for sets that grow with later versions; they are kept as words, so that a key's meaning grows with them.
 _SETS = {"full": ALL_SCOPES, "sandbox:*": SANDBOX_SCOPES}
 SCOPE_WORDS = (*_SETS, *(scope.value for scope in Scope))

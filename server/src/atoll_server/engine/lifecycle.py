@@ -11,7 +11,8 @@ import contextlib
 import dataclasses
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -31,6 +32,7 @@ from atoll_server.engine.model import (
     SandboxId,
     SandboxSpec,
     State,
+    Usage,
 )
 from atoll_server.engine.pool import Pool, read_load
 from atoll_server.engine.pool_plan import PoolSettings, Shape
@@ -38,6 +40,7 @@ from atoll_server.engine.processes import OomKills
 from atoll_server.engine.recover import plan_recovery
 from atoll_server.engine.site import Site, Sites
 from atoll_server.engine.states import Event
+from atoll_server.engine.statistics import EngineStatistics, Tally
 from atoll_server.engine.store import Store, Stored
 from atoll_server.engine.sweeper import Sweeper
 from atoll_server.engine.threads import in_thread
@@ -72,7 +75,7 @@ class Live:
 class Creation:
     """A sandbox on its way. What it was promised is not another's any more."""
 
-    limits: Limits
+    sandbox: Sandbox
     is_over: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -106,6 +109,7 @@ class Lifecycle:
             sites, known=self._known, running=self._running_sites, mourn=self._on_found_dead
         )
         self._sweep_every = sweep_every
+        self.tally = Tally()
         self.pool = Pool(
             pool,
             clock,
@@ -139,16 +143,47 @@ class Lifecycle:
         self.pool.close()
         await asyncio.wait([self._filling])
 
-    def live(self, sandbox_id: SandboxId) -> Live:
-        """The sandbox if one may run commands in it, else the error that says why not."""
+    def live(self, sandbox_id: SandboxId, may: Callable[[State], bool] = states.can_exec) -> Live:
+        """The sandbox if one may run commands in it, or do else what `may` says; if not, the error that says why."""
         live = self._live.get(sandbox_id)
         if live is None:
             raise errors.SandboxNotFound(
                 f"no sandbox {sandbox_id}: unknown or terminated", sandbox_id=sandbox_id
             )
-        if not states.can_exec(live.sandbox.state):
+        if not may(live.sandbox.state):
             raise _not_usable(live.sandbox)
         return live
+
+    async def measure(self, sandbox_id: SandboxId) -> Usage:
+        """What a sandbox uses of the host. Raises what `live` does."""
+        live = self.live(sandbox_id, states.can_measure)
+        try:
+            return await in_thread(lambda: self._measure(live))
+        except FileNotFoundError:
+            raise errors.SandboxNotFound(
+                f"no sandbox {sandbox_id}: it has just ended", sandbox_id=sandbox_id
+            ) from None
+
+    async def measure_all(self, most: int) -> Sequence[tuple[Sandbox, Usage]]:
+        """The same of the `most` newest. Those that end meanwhile are left out."""
+        standing = [it for it in self._live.values() if states.can_measure(it.sandbox.state)]
+        return await in_thread(lambda: [*self._measure_each(standing[-most:])])
+
+    def _measure_each(self, standing: Sequence[Live]) -> Iterator[tuple[Sandbox, Usage]]:
+        for live in standing:
+            with contextlib.suppress(OSError):
+                yield live.sandbox, self._measure(live)
+
+    def statistics(self) -> EngineStatistics:
+        """What was counted since the start, and which sandboxes there are."""
+        records = [creation.sandbox for creation in self._creating.values()]
+        records += [live.sandbox for live in self._live.values()]
+        return self.tally.statistics(Counter((it.state, it.runtime) for it in records))
+
+    def _measure(self, live: Live) -> Usage:
+        since = live.sandbox.started_at or live.sandbox.created_at
+        uptime = (self._clock.now() - since).total_seconds()
+        return self._sites.measure(live.site, uptime=max(0.0, uptime))
 
     def run_beside(self, work: Coroutine[Any, Any, None]) -> None:
         """Run work that outlives its request, until it is done or the server ends."""
@@ -230,7 +265,7 @@ class Lifecycle:
         """Raises `ResourceExhausted` where the host has no room for it. What the pool holds makes way for clients."""
         standing = (it.sandbox for it in self._live.values() if states.holds_room(it.sandbox.state))
         promised = [sandbox.spec.limits for sandbox in standing]
-        promised += [creation.limits for creation in self._creating.values()]
+        promised += [creation.sandbox.spec.limits for creation in self._creating.values()]
         self._admission.check(wanted, [*promised, *pooled])
 
     def _sandbox(
@@ -242,7 +277,7 @@ class Lifecycle:
     @contextlib.asynccontextmanager
     async def _being_created(self, creating: Sandbox) -> AsyncIterator[None]:
         """Whoever ends a sandbox in this block waits for the end of the block."""
-        self._creating[creating.id] = Creation(creating.spec.limits)
+        self._creating[creating.id] = Creation(creating)
         try:
             yield
         finally:
@@ -268,6 +303,7 @@ class Lifecycle:
         live = Live(creating, blank.site, blank.agent)
         await self._change(live, Event.STARTED, started_at=self._clock.now())
         self._live[creating.id] = live
+        self.tally.note_created(creating.runtime)
         self._watch(live, creating.spec.lifetime)
         return live.sandbox
 
@@ -300,6 +336,7 @@ class Lifecycle:
         if not complete:
             _log.error("sandbox %s left something behind; it will be swept", ended.id)
         await in_thread(lambda: self._store.put(ended, {}))
+        self.tally.note_ended(ended.runtime, ended.cause or Cause.ERROR)
         live.sandbox = ended
         self._live.pop(ended.id, None)
 

@@ -37,13 +37,19 @@ class RuntimeKind(enum.Enum):
     CONTAINER = "container"
 
 
+PIDS = 4096
+OPEN_FILES = 65_536
+
+
 @dataclass(frozen=True)
 class Limits:
-    """Hard limits. Memory and disk are MiB."""
+    """Hard limits. Memory and disk are MiB; `pids` counts processes and threads, `open_files` those of one process."""
 
-    cpu: int
+    cpu: float
     memory_mb: int
     disk_mb: int
+    pids: int = PIDS
+    open_files: int = OPEN_FILES
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,28 @@ class Sandbox:
     terminated_at: datetime | None = None
     cause: Cause | None = None
     detail: str | None = None
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a sandbox uses of its host, as the host counts: its runtime's own use is part of it.
+
+    Sizes are bytes, durations seconds. Memory includes caches, except `memory_held`; `processes` includes threads.
+    """
+
+    cpu: float
+    cpu_throttled: float
+    cpu_limit: float
+    memory: int
+    memory_held: int
+    memory_peak: int | None
+    memory_limit: int
+    processes: int
+    processes_limit: int
+    disk: int
+    disk_limit: int
+    oom_kills: int
+    uptime: float
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from atoll_server.engine.model import Limits, RuntimeKind, SandboxId, SandboxSpec
+from atoll_server.engine.model import OPEN_FILES, Limits, RuntimeKind, SandboxId, SandboxSpec
 
 # Half of a shape's demand is forgotten after so many seconds without more of it.
 DEMAND_HALF_LIFE: Final = 300.0
@@ -26,14 +26,16 @@ class Shape:
     runtime: RuntimeKind
     memory_mb: int
     disk_mb: int
+    open_files: int = OPEN_FILES
 
     @classmethod
     def of(cls, spec: SandboxSpec, runtime: RuntimeKind) -> Shape:
-        return cls(spec.image, runtime, spec.limits.memory_mb, spec.limits.disk_mb)
+        limits = spec.limits
+        return cls(spec.image, runtime, limits.memory_mb, limits.disk_mb, limits.open_files)
 
     def spec(self) -> SandboxSpec:
         """What to build. All that can be given late is nothing yet."""
-        limits = Limits(1, self.memory_mb, self.disk_mb)
+        limits = Limits(1, self.memory_mb, self.disk_mb, open_files=self.open_files)
         return SandboxSpec(self.image, limits, {}, "/", 0.0, 0.0, {}, self.runtime)
 
 

@@ -15,16 +15,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from atoll_server.engine.images import Images
-from atoll_server.engine.model import RuntimeKind, SandboxId, SandboxSpec
+from atoll_server.engine.model import RuntimeKind, SandboxId, SandboxSpec, Usage
 from atoll_server.engine.steps import Step, run_steps, undo_steps
 from atoll_server.runtimes import kernel
 from atoll_server.runtimes.base import SOCKET_NAME, Launch, Runtime
 from atoll_server.runtimes.cgroups import Cgroups, Group, GroupLimits
 from atoll_server.runtimes.disk import make_disk
 from atoll_server.runtimes.idmap import IdRange, IdRanges
+from atoll_server.runtimes.usage import read_usage
 
 KILL_TIMEOUT = 20.0
-OPEN_FILES = 65_536
+# What `st_blocks` counts, whatever the file system's own blocks are.
+_BLOCK = 512
 
 # The agent's socket and nothing else fits: a sandbox cannot fill the host's memory through it. Links in it are not
 # followed, so that the server cannot be sent elsewhere when it connects.
@@ -107,7 +109,7 @@ class Sites:
         self._runtimes = runtimes
         self._cgroups = cgroups
         self._ids = IdRanges()
-        self._open_files = min(OPEN_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+        self._most_open_files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         self._steps: tuple[Step[Site], ...] = (
             Step("id range", self._take_ids, self._return_ids),
             Step("control directory", self._make_control, self._remove_control),
@@ -156,6 +158,33 @@ class Sites:
     def is_alive(self, site: Site) -> bool:
         """Whether its first process still runs. A pid that was given to another program is not in the group."""
         return site.pid is not None and site.pid in site.group.pids()
+
+    def fit(self, site: Site, spec: SandboxSpec) -> None:
+        """Set those limits that can be set late, and take the rest of `spec` as it is."""
+        if site.spec.limits != spec.limits:
+            pids = spec.limits.pids + site.runtime.capabilities.pids_overhead
+            site.group.set_late(cpus=spec.limits.cpu, pids=pids)
+        site.spec = spec
+
+    def measure(self, site: Site, *, uptime: float) -> Usage:
+        """What it uses now. Raises `FileNotFoundError` for one that is gone."""
+        used = read_usage(site.group)
+        return Usage(
+            cpu=used.cpu_seconds,
+            cpu_throttled=used.throttled_seconds,
+            cpu_limit=used.cpu_limit,
+            memory=used.memory,
+            memory_held=used.memory_held,
+            memory_peak=used.memory_peak,
+            memory_limit=used.memory_limit,
+            processes=used.processes,
+            processes_limit=used.processes_limit,
+            # What is written inside takes blocks of the sparse image, and what is deleted gives them back.
+            disk=os.stat(self._paths.disk(site.sandbox_id)).st_blocks * _BLOCK,
+            disk_limit=site.spec.limits.disk_mb << 20,
+            oom_kills=used.oom_kills + site.own_oom_kills,
+            uptime=uptime,
+        )
 
     def remains(self) -> frozenset[str]:
         """Ids of all sandboxes of which anything is on the host."""
@@ -206,8 +235,10 @@ class Sites:
             control.rmdir()
 
     def _make_group(self, site: Site) -> None:
-        memory_mb = site.spec.limits.memory_mb + site.runtime.capabilities.memory_overhead_mb
-        self._cgroups.create(site.sandbox_id, GroupLimits(site.spec.limits.cpu, memory_mb << 20))
+        limits, able = site.spec.limits, site.runtime.capabilities
+        memory_mb = limits.memory_mb + able.memory_overhead_mb
+        pids = limits.pids + able.pids_overhead
+        self._cgroups.create(site.sandbox_id, GroupLimits(limits.cpu, memory_mb << 20, pids))
 
     def _remove_group(self, site: Site) -> None:
         site.group.remove()
@@ -229,7 +260,7 @@ class Sites:
             group=site.group,
             ids=site.ids,
             user_namespace=self._ids.namespace(site.ids) if site.ids else None,
-            open_files=self._open_files,
+            open_files=min(site.spec.limits.open_files, self._most_open_files),
         )
         site.pid = site.runtime.start(launch)
 

@@ -50,6 +50,11 @@ def can_exec(state: State) -> bool:
     return state is State.RUNNING
 
 
+def can_measure(state: State) -> bool:
+    """Whether there is something that uses the host."""
+    return state in (State.RUNNING, State.PAUSED)
+
+
 def is_ended(state: State) -> bool:
     """Whether the sandbox is gone for good; what remains is its record."""
     return state is State.TERMINATED

@@ -220,6 +220,8 @@ def _render_sandbox(sandbox: Sandbox) -> str:
                     "cpu": spec.limits.cpu,
                     "memory_mb": spec.limits.memory_mb,
                     "disk_mb": spec.limits.disk_mb,
+                    "pids": spec.limits.pids,
+                    "open_files": spec.limits.open_files,
                 },
                 "env": dict(spec.env),
                 "workdir": spec.workdir,

@@ -42,6 +42,7 @@ class Capabilities:
 
     `user_namespace`: it needs an id range. `isolation`: what a sandbox reports, in words.
     `memory_overhead_mb`: what the runtime itself may use on top of the sandbox's memory limit.
+    `pids_overhead`: the same for threads.
     `kills_for_memory`: whether a process that takes too much is killed by itself; where not, the
     whole sandbox would be, unless the engine sees to it in time.
     """
@@ -50,6 +51,7 @@ class Capabilities:
     user_namespace: bool
     memory_overhead_mb: int
     kills_for_memory: bool = True
+    pids_overhead: int = 0
 
 
 @dataclass(frozen=True)

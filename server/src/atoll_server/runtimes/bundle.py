@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from atoll_server.runtimes.base import SOCKET_NAME, Launch, Staged
@@ -66,15 +67,23 @@ def render_config(launch: Launch, staged: Staged) -> dict[str, Any]:
     }
 
 
-def confine_to_host_kernel(config: dict[str, Any], launch: Launch) -> dict[str, Any]:
-    """Add what a sandbox on the host's own kernel needs: its user and cgroup namespace and a system call filter."""
+def confine_to_host_kernel(
+    config: dict[str, Any], launch: Launch, *, joins: bool
+) -> dict[str, Any]:
+    """Add what a sandbox on the host's own kernel needs: its user and cgroup namespace and a system call filter.
+
+    `joins`: the user namespace is the one that was made for the id range and belongs to it (see `idmap`).
+    """
     assert launch.ids is not None, "a container without an id range"
     mapping = [{"containerID": 0, "hostID": launch.ids.first, "size": launch.ids.size}]
+    user = {"type": "user"}
+    if joins:
+        user["path"] = f"/proc/{os.getpid()}/fd/{launch.user_namespace}"
     linux = config["linux"]
     return config | {
         "linux": linux
         | {
-            "namespaces": [*linux["namespaces"], {"type": "user"}, {"type": "cgroup"}],
+            "namespaces": [*linux["namespaces"], user, {"type": "cgroup"}],
             "uidMappings": mapping,
             "gidMappings": mapping,
             "seccomp": render_seccomp(),

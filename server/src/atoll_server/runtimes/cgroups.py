@@ -19,7 +19,6 @@ from pathlib import Path
 from atoll_server.runtimes import kernel
 
 MOUNT = Path("/sys/fs/cgroup")
-PIDS_MAX = 4096
 
 _V1_CONTROLLERS = ("cpu", "cpuacct", "memory", "pids", "freezer")
 _V2_CONTROLLERS = ("cpu", "memory", "pids")
@@ -38,7 +37,7 @@ class GroupLimits:
 
     cpus: float
     memory_bytes: int
-    pids: int = PIDS_MAX
+    pids: int
 
 
 def render_limits(limits: GroupLimits, *, version: int) -> Mapping[str, str]:
@@ -138,9 +137,9 @@ class Group:
             os.close(usage)
         return event
 
-    def set_cpus(self, cpus: float) -> None:
-        """Another limit of processor time, for what runs too."""
-        self.write(_render_cpus(cpus, version=self.version))
+    def set_late(self, *, cpus: float, pids: int) -> None:
+        """Other limits of processor time and of processes, for what runs too."""
+        self.write({**_render_cpus(cpus, version=self.version), "pids.max": str(pids)})
 
     def kill(self, *, timeout: float) -> None:
         """Kill every process and return when all are gone. Blocks; an empty or missing group is fine."""
@@ -154,6 +153,10 @@ class Group:
         """Remove the group's directories; those that are gone already are fine."""
         for directory in self.directories.values():
             _remove_directory(directory)
+
+    def read(self, name: str) -> str:
+        """The content of one of its files. Raises `OSError`, a `FileNotFoundError` where the group is gone."""
+        return (self._directory(name.split(".", 1)[0]) / name).read_text()
 
     def write(self, limits: Mapping[str, str]) -> None:
         """Write files by name, in this order. A limit of swap is left out on kernels that do not count it."""

@@ -50,7 +50,7 @@ class Crun:
         shutil.rmtree(self._paths.state / sandbox_id, ignore_errors=True)
 
     def _order(self, launch: Launch, staged: Staged) -> oci.Order:
-        config = confine_to_host_kernel(render_config(launch, staged), launch)
+        config = confine_to_host_kernel(render_config(launch, staged), launch, joins=True)
         if self._filter is not None:
             config["annotations"] = {_COMPILED_FILTER: self._filter}
         program = place_program(staged, self._program)
@@ -92,7 +92,8 @@ class Runc:
             )
 
     def _order(self, launch: Launch, staged: Staged) -> oci.Order:
-        config = confine_to_host_kernel(render_config(launch, staged), launch)
+        # It sets limits from outside, for which it must own the namespace where the host's root lacks CAP_SYS_RESOURCE.
+        config = confine_to_host_kernel(render_config(launch, staged), launch, joins=False)
         config["linux"]["cgroupsPath"] = _cgroups_path(launch)
         state = ["--root", str(self._paths.state)]
         return oci.Order(config, [self._program, *state, *_run_detached(launch, staged)])

@@ -20,7 +20,9 @@ _COPY_PIECE = 1 << 24
 _LAYOUT_VERSION = 2
 # No journal and no spare superblocks: a disk does not outlive its sandbox's processes. No room to grow: it is as large
 # as it will be. Inode tables stay unwritten until used.
+# Small ones have blocks of 4096 bytes as large ones do: with the smaller that they would be given they do not mount.
 _LAYOUT = (
+    *("-b", "4096"),
     *("-O", "^has_journal,^resize_inode,sparse_super2"),
     *("-E", "num_backup_sb=0,lazy_itable_init=1,nodiscard"),
     *("-m", "0"),

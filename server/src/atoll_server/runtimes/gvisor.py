@@ -50,6 +50,8 @@ class Runsc:
         memory_overhead_mb=256,
         # To the host a gVisor sandbox is one program, which its kernel would kill as a whole.
         kills_for_memory=False,
+        # Its threads at rest are about thirty, more with each processor; without one that it needs it ends.
+        pids_overhead=128,
     )
 
     def __init__(self, program: str, paths: oci.Paths) -> None:

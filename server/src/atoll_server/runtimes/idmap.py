@@ -18,6 +18,10 @@ RANGE_SIZE = 65_536
 FIRST_ID = 100_000
 RANGES = 16_384
 
+# Also where the host lets nobody but root make user namespaces.
+_MAY_UNSHARE = ("--inh-caps=-all,+sys_admin", "--ambient-caps=-all,+sys_admin")
+_HOLD_NAMESPACE = ("unshare", "--user", "sh", "-c", "echo ready; read line")
+
 
 class NoRangeLeft(Exception):
     """Every id range is in use."""
@@ -81,8 +85,13 @@ class IdRanges:
 
 
 def _make_namespace(given: IdRange) -> int:
-    """Start a program in a new user namespace, write its map, keep the namespace and end the program."""
-    with host.held(["unshare", "--user", "sh", "-c", "echo ready; read line"]) as pid:
+    """Start a program in a new user namespace, write its map, keep the namespace and end the program.
+
+    What the kernel counts by user namespace (inotify instances and watches, queued signals, message queues) it counts
+    for the namespace's owner, too. If that were root for all of them, one sandbox could take everybody's.
+    """
+    owner = (f"--reuid={given.first}", f"--regid={given.first}", "--clear-groups")
+    with host.held([*("setpriv", *owner, *_MAY_UNSHARE, "--"), *_HOLD_NAMESPACE]) as pid:
         for name in ("uid_map", "gid_map"):
             Path(f"/proc/{pid}/{name}").write_text(
                 f"0 {given.first} {given.size}", encoding="ascii"

@@ -24,7 +24,7 @@ async def test_create_gives_a_handle_that_shows_everything(
     assert sandbox.image == "host"
     assert sandbox.runtime is atoll.Runtime.CONTAINER
     assert sandbox.isolation == "namespaces"
-    assert sandbox.resources == atoll.Resources(cpu=2, memory_mb=4096, disk_mb=10240)
+    assert sandbox.resources == atoll.Resources(2, 4096, 10240, pids=4096, open_files=65536)
     assert sandbox.env == {"A": "1"}
     assert sandbox.metadata == {"team": "blue"}
     assert sandbox.workdir == "/workspace"

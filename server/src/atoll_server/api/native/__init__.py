@@ -8,6 +8,7 @@ from atoll_server.api.native import (
     health,
     images,
     keys,
+    metrics,
     pool,
     processes,
     sandboxes,
@@ -26,6 +27,7 @@ OPERATIONS = (
     *images.OPERATIONS,
     *keys.OPERATIONS,
     *pool.OPERATIONS,
+    *metrics.OPERATIONS,
 )
 
 __all__ = ["OPERATIONS"]

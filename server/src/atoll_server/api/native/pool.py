@@ -49,6 +49,7 @@ def _render_shape(statistics: ShapeStatistics) -> PoolShape:
         failed=statistics.failed,
         died=statistics.died,
         retired=statistics.retired,
+        open_files=shape.open_files,
     )
 
 

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-from atoll.models import CreateSandbox, SandboxInfo, SandboxPage
+from atoll.models import CreateSandbox, SandboxInfo, SandboxMetrics, SandboxPage
 from atoll_server.api.native.wire import (
     ListQuery,
     parse_filter,
     parse_spec,
     render_page,
     render_sandbox,
+    render_usage,
 )
 from atoll_server.api.routing import Call, Operation, Reply
 from atoll_server.engine.errors import InvalidConfig
@@ -35,6 +36,10 @@ async def get(call: Call) -> Reply:
 async def terminate(call: Call) -> Reply:
     # To the end even if the client goes away: who asked for it meant it.
     return call.answer(render_sandbox(await call.engine.terminate(call.sandbox_id)))
+
+
+async def metrics(call: Call) -> Reply:
+    return call.answer(render_usage(await call.engine.usage(call.sandbox_id)))
 
 
 OPERATIONS = (
@@ -71,6 +76,16 @@ OPERATIONS = (
         answer=SandboxInfo,
         scope=Scope.READ,
         errors=("SANDBOX_NOT_FOUND",),
+    ),
+    Operation(
+        method="GET",
+        path="/v1/sandboxes/{id}/metrics",
+        name="getSandboxMetrics",
+        summary="What a sandbox uses of its host, beside what it may use",
+        handler=metrics,
+        answer=SandboxMetrics,
+        scope=Scope.READ,
+        errors=("SANDBOX_NOT_FOUND", "SANDBOX_NOT_RUNNING", "SANDBOX_FAILED"),
     ),
     Operation(
         method="DELETE",

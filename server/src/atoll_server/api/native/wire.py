@@ -27,6 +27,7 @@ from atoll.models import (
     Resources,
     Runtime,
     SandboxInfo,
+    SandboxMetrics,
     SandboxPage,
     SandboxState,
     StartProcess,
@@ -36,12 +37,12 @@ from atoll_server.api.routing import ApiSettings
 from atoll_server.engine import keys
 from atoll_server.engine.errors import InvalidConfig, InvalidRequest
 from atoll_server.engine.keys import ApiKey
+from atoll_server.engine.limits import choose_limits
 from atoll_server.engine.model import (
     Command,
     Completed,
     Entry,
     Exit,
-    Limits,
     Listing,
     Page,
     RuntimeKind,
@@ -49,6 +50,7 @@ from atoll_server.engine.model import (
     SandboxFilter,
     SandboxSpec,
     State,
+    Usage,
     Written,
 )
 from atoll_server.engine.paths import MAX_PATH_BYTES
@@ -89,11 +91,7 @@ def parse_spec(body: CreateSandbox, settings: ApiSettings) -> SandboxSpec:
         )
     return SandboxSpec(
         image=image,
-        limits=Limits(
-            cpu=body.resources.cpu,
-            memory_mb=body.resources.memory_mb,
-            disk_mb=body.resources.disk_mb,
-        ),
+        limits=choose_limits(settings.limits, **vars(body.resources)),
         env=body.env,
         workdir=body.workdir,
         lifetime=body.timeout_ms / 1000,
@@ -111,9 +109,7 @@ def render_sandbox(sandbox: Sandbox) -> SandboxInfo:
         image=spec.image,
         runtime=Runtime(sandbox.runtime.value),
         isolation=sandbox.isolation,
-        resources=Resources(
-            cpu=spec.limits.cpu, memory_mb=spec.limits.memory_mb, disk_mb=spec.limits.disk_mb
-        ),
+        resources=Resources(**vars(spec.limits)),
         env=dict(spec.env),
         metadata=dict(spec.metadata),
         workdir=spec.workdir,
@@ -125,6 +121,24 @@ def render_sandbox(sandbox: Sandbox) -> SandboxInfo:
         terminated_at=_render_instant(sandbox.terminated_at) if sandbox.terminated_at else None,
         reason=sandbox.cause.value if sandbox.cause else None,
         detail=sandbox.detail,
+    )
+
+
+def render_usage(usage: Usage) -> SandboxMetrics:
+    return SandboxMetrics(
+        cpu_ms=round(usage.cpu * 1000),
+        cpu_throttled_ms=round(usage.cpu_throttled * 1000),
+        cpu_limit=usage.cpu_limit,
+        memory_bytes=usage.memory,
+        memory_held_bytes=usage.memory_held,
+        memory_peak_bytes=usage.memory_peak,
+        memory_limit_bytes=usage.memory_limit,
+        processes=usage.processes,
+        processes_limit=usage.processes_limit,
+        disk_bytes=usage.disk,
+        disk_limit_bytes=usage.disk_limit,
+        oom_kills=usage.oom_kills,
+        uptime_ms=round(usage.uptime * 1000),
     )
 
 
