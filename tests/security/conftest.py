@@ -44,13 +44,18 @@ def sandbox(client: Atoll, runtime: str) -> Iterator[Sandbox]:
 class Probe:
     """Runs a program of `probes/` in a sandbox and returns what it found."""
 
-    def __init__(self, sandbox: Sandbox) -> None:
+    def __init__(self, sandbox: Sandbox, timeout_ms: int | None = None) -> None:
         self._sandbox = sandbox
+        self._timeout_ms = timeout_ms
 
     def __call__(self, name: str, *arguments: str, user: str = "root") -> Any:
         program = (Path(__file__).parent / "probes" / f"{name}.py").read_text()
         result = self._sandbox.exec(
-            ["python3", "-c", program, *arguments], user=user, cwd="/", check=True
+            ["python3", "-c", program, *arguments],
+            user=user,
+            cwd="/",
+            timeout_ms=self._timeout_ms,
+            check=True,
         )
         return json.loads(result.stdout)
 

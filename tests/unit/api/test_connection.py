@@ -195,7 +195,7 @@ async def test_half_an_upload_is_no_file(client: Client, path: Path) -> None:
     await writer.drain()
     writer.close()
     whole = await exchange(
-        path, raw.replace(b"path=a", b"path=b").replace(b"host: x", b"connection: close")
+        path, raw.replace(b"path=a", b"path=b").replace(b"host: x", b"host: x\r\nconnection: close")
     )
 
     assert whole.startswith(b"HTTP/1.1 200 OK")

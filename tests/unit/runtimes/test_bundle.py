@@ -91,3 +91,22 @@ def test_clone3_is_unknown_so_that_clone_s_flags_can_be_checked() -> None:
     (clone,) = [rule for rule in profile["syscalls"] if rule["names"] == ["clone"]]
     # 0x10000000 is CLONE_NEWUSER, 0x20000 CLONE_NEWNS.
     assert clone["args"][0]["value"] & 0x10020000 == 0x10020000
+
+
+def test_every_ioctl_is_allowed_but_typing_whatever_its_high_bits_are() -> None:
+    """CVE-2017-5226, and CVE-2019-10063, where a filter looked at more bits than the kernel does."""
+    rules = [rule for rule in render_seccomp("x86_64")["syscalls"] if rule["names"] == ["ioctl"]]
+
+    def allowed(request: int) -> bool:
+        return any(
+            request & arg["value"] == arg["valueTwo"]
+            for rule in rules
+            for arg in rule["args"]
+            if rule["action"] == "SCMP_ACT_ALLOW"
+        )
+
+    assert not allowed(0x5412)
+    assert not allowed(0x7FFFFFFF_00005412)
+    assert all(allowed(0x5412 ^ 1 << bit) for bit in range(32))
+    assert all(allowed(request) for request in range(0x5401, 0x5470) if request != 0x5412)
+    assert all(arg["op"] == "SCMP_CMP_MASKED_EQ" for rule in rules for arg in rule["args"])

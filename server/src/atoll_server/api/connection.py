@@ -66,6 +66,7 @@ class BoundedConnection(HttpToolsProtocol):
         self._receiving = False  # between the first byte of a request and its last
         self._lingered: int | None = None  # bytes thrown away since the answer, once we linger
         self._patience: asyncio.TimerHandle | None = None
+        self._hosts = 0  # how many the head being received names
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
@@ -107,11 +108,19 @@ class BoundedConnection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._receiving = True
+        self._hosts = 0
         if self._patience is None:
             self._head_size = 0
             self._await_head()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        super().on_header(name, value)
+        self._hosts += name.lower() == b"host"
+
     def on_headers_complete(self) -> None:
+        # A proxy before us may have gone by another one than we would. It is the parser that answers 400 to this.
+        if self._hosts > 1 or (self._hosts == 0 and self.parser.get_http_version() == "1.1"):
+            raise ValueError("a request names one host")
         super().on_headers_complete()
         self._head_size = None
         self._end_waiting()

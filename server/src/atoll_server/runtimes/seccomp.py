@@ -19,7 +19,7 @@ _FILES = """
     stat fstat lstat newfstatat statx statfs fstatfs ustat
     getdents getdents64 getcwd chdir fchdir mkdir mkdirat rmdir unlink unlinkat link linkat symlink symlinkat
     readlink readlinkat rename renameat renameat2 mknod mknodat chmod fchmod fchmodat fchmodat2 chown fchown lchown
-    fchownat umask utime utimes utimensat futimesat flock fcntl ioctl chroot
+    fchownat umask utime utimes utimensat futimesat flock fcntl chroot
     getxattr lgetxattr fgetxattr setxattr lsetxattr fsetxattr listxattr llistxattr flistxattr removexattr
     lremovexattr fremovexattr inotify_init inotify_init1 inotify_add_watch inotify_rm_watch memfd_create
     name_to_handle_at cachestat
@@ -92,6 +92,10 @@ REFUSED: tuple[str, ...] = tuple(
 _NAMESPACE_FLAGS = 0x7E020080
 _AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK = 1, 2, 10, 16
 _NETLINK_ROUTE = 0
+# Typing into one's own terminal: what a program leaves there, whoever had it run reads as if he had typed it himself.
+_TIOCSTI = 0x5412
+# The kernel looks at no more of a request's number than this: a filter that looked at all of it could be fooled.
+_REQUEST_BITS = 32
 _PERSONALITIES = (0x0, 0x0008, 0x20000, 0x20008, 0xFFFFFFFF)
 _ARCHITECTURES = {"x86_64": "SCMP_ARCH_X86_64", "aarch64": "SCMP_ARCH_AARCH64"}
 
@@ -104,7 +108,7 @@ def render_seccomp(machine: str | None = None) -> dict[str, Any]:
         "architectures": [_ARCHITECTURES[machine or platform.machine()]],
         "syscalls": [
             _allow(ALLOWED),
-            {"names": list(REFUSED), "action": "SCMP_ACT_ERRNO", "errnoRet": errno.EPERM},
+            _refuse(REFUSED),
             _allow(["clone"], _compare(0, "SCMP_CMP_MASKED_EQ", _NAMESPACE_FLAGS, 0)),
             *(
                 _allow(["socket"], _compare(0, "SCMP_CMP_EQ", family))
@@ -116,6 +120,12 @@ def render_seccomp(machine: str | None = None) -> dict[str, Any]:
                 _compare(0, "SCMP_CMP_EQ", _AF_NETLINK),
                 _compare(2, "SCMP_CMP_EQ", _NETLINK_ROUTE),
             ),
+            _refuse(["ioctl"], _compare(1, "SCMP_CMP_MASKED_EQ", 0xFFFFFFFF, _TIOCSTI)),
+            *(
+                # An allow list cannot say "all but one", but it can say in which bit a request differs from that one.
+                _allow(["ioctl"], _compare(1, "SCMP_CMP_MASKED_EQ", bit, ~_TIOCSTI & bit))
+                for bit in (1 << number for number in range(_REQUEST_BITS))
+            ),
             *(
                 _allow(["personality"], _compare(0, "SCMP_CMP_EQ", value))
                 for value in _PERSONALITIES
@@ -126,6 +136,11 @@ def render_seccomp(machine: str | None = None) -> dict[str, Any]:
 
 def _allow(names: list[str] | tuple[str, ...], *conditions: dict[str, Any]) -> dict[str, Any]:
     return {"names": list(names), "action": "SCMP_ACT_ALLOW", "args": list(conditions)}
+
+
+def _refuse(names: list[str] | tuple[str, ...], *conditions: dict[str, Any]) -> dict[str, Any]:
+    action = {"action": "SCMP_ACT_ERRNO", "errnoRet": errno.EPERM}
+    return {"names": list(names), **action, "args": list(conditions)}
 
 
 def _compare(index: int, op: str, value: int, value_two: int = 0) -> dict[str, Any]:
