@@ -55,6 +55,13 @@ DOCUMENTED = {
     ("POST", "/v1/sandboxes/{id}/files/chown"),
     ("GET", "/v1/sandboxes/{id}/files/archive"),
     ("PUT", "/v1/sandboxes/{id}/files/archive"),
+    ("POST", "/v1/sandboxes/{id}/files/batch/read"),
+    ("POST", "/v1/sandboxes/{id}/files/batch/write"),
+    ("POST", "/v1/sandboxes/{id}/watches"),
+    ("GET", "/v1/sandboxes/{id}/watches"),
+    ("GET", "/v1/sandboxes/{id}/watches/{watch_id}"),
+    ("DELETE", "/v1/sandboxes/{id}/watches/{watch_id}"),
+    ("GET", "/v1/sandboxes/{id}/watches/{watch_id}/changes"),
 }
 NEED_A_KEY = sorted(DOCUMENTED - PUBLIC)
 WRONG_KEYS = {
