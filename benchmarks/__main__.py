@@ -15,7 +15,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import creates, execs, memory, pool, processes, readers, streams
+from benchmarks import creates, execs, memory, neighbours, pool, processes, readers, streams
 from benchmarks.bench import Bench, opened
 from benchmarks.machine import describe_machine
 from benchmarks.measure import Row, Verdict
@@ -30,6 +30,7 @@ FAMILIES: dict[str, Callable[[Bench], Iterator[Row]]] = {
     streams.FAMILY: streams.run,
     readers.FAMILY: readers.run,
     processes.FAMILY: processes.run,
+    neighbours.FAMILY: neighbours.run,
     memory.FAMILY: memory.run,
 }
 _MARKS = {Verdict.KEPT: "[green]kept[/]", Verdict.BROKEN: "[red]broken[/]", Verdict.NONE: ""}

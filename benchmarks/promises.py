@@ -24,6 +24,7 @@ READERS_APART = Promise("readers-apart", at_least=0.8)
 READERS_TEN = Promise("readers-ten", at_most=2.0)
 PROCESSES_500 = Promise("processes-500", at_least=1.0)
 PROCESSES_100X5 = Promise("processes-100x5", at_least=1.0)
+QUIET = Promise("quiet", at_most=3.0)
 AGENT_IDLE = Promise("agent-idle", at_most=1.0)
 
 ALL = (
@@ -46,5 +47,6 @@ ALL = (
     READERS_TEN,
     PROCESSES_500,
     PROCESSES_100X5,
+    QUIET,
     AGENT_IDLE,
 )

@@ -295,13 +295,13 @@ class Lifecycle:
 
     async def _claim(self, blank: Blank, creating: Sandbox) -> Sandbox:
         """Make a sandbox of what stands already. Where that fails, nothing of it is left."""
+        live = Live(creating, blank.site, blank.agent)
         try:
             await self._builder.fit(blank, creating.spec)
-        except errors.EngineError:
+            await self._change(live, Event.STARTED, started_at=self._clock.now())
+        except Exception:
             await self._builder.remove(blank)
             raise
-        live = Live(creating, blank.site, blank.agent)
-        await self._change(live, Event.STARTED, started_at=self._clock.now())
         self._live[creating.id] = live
         self.tally.note_created(creating.runtime)
         self._watch(live, creating.spec.lifetime)
