@@ -131,6 +131,17 @@ async def test_input_is_written_piece_by_piece(sandbox: AsyncSandbox) -> None:
         await process.write_stdin("late")
 
 
+async def test_what_is_written_comes_after_what_was_given_at_the_start(
+    sandbox: AsyncSandbox,
+) -> None:
+    given = "x" * 5_000_000
+    process = await sandbox.processes.start(["tail", "-c", "8"], stdin=given, stdin_open=True)
+
+    await process.write_stdin("the end", eof=True)
+
+    assert (await process.wait(30_000)).stdout == "xthe end"
+
+
 async def test_input_may_end_without_more(sandbox: AsyncSandbox) -> None:
     process = await sandbox.processes.start("wc -c", stdin_open=True)
 

@@ -132,6 +132,17 @@ def test_input_is_written_piece_by_piece(sandbox: Sandbox) -> None:
         process.write_stdin("late")
 
 
+def test_what_is_written_comes_after_what_was_given_at_the_start(
+    sandbox: Sandbox,
+) -> None:
+    given = "x" * 5_000_000
+    process = sandbox.processes.start(["tail", "-c", "8"], stdin=given, stdin_open=True)
+
+    process.write_stdin("the end", eof=True)
+
+    assert (process.wait(30_000)).stdout == "xthe end"
+
+
 def test_input_may_end_without_more(sandbox: Sandbox) -> None:
     process = sandbox.processes.start("wc -c", stdin_open=True)
 

@@ -171,6 +171,10 @@ class AttachedProcess:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """What leaving does. It never waits, and may be repeated."""
         self._connection.close()
 
     def __aiter__(self) -> Self:

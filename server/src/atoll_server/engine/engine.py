@@ -248,6 +248,8 @@ class Engine:
             _defaults(live),
             limit=self._settings.output_limit,
             oom_kills=live.oom_kills,
+            audiences=live.audiences,
+            feeds=live.feeds,
             beside=self._lifecycle.run_beside,
         )
 

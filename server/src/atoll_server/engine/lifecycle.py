@@ -21,6 +21,7 @@ from atoll_server.agent.errors import AgentFailure
 from atoll_server.clock import Clock, wait_for_news
 from atoll_server.engine import errors, states
 from atoll_server.engine.admission import Admission
+from atoll_server.engine.audience import Audiences
 from atoll_server.engine.builder import Blank, Builder
 from atoll_server.engine.expiry import Deadlines
 from atoll_server.engine.ids import new_sandbox_id
@@ -36,7 +37,7 @@ from atoll_server.engine.model import (
 )
 from atoll_server.engine.pool import Pool, read_load
 from atoll_server.engine.pool_plan import PoolSettings, Shape
-from atoll_server.engine.processes import OomKills
+from atoll_server.engine.processes import Feeds, OomKills
 from atoll_server.engine.recover import plan_recovery
 from atoll_server.engine.site import Site, Sites
 from atoll_server.engine.states import Event
@@ -69,6 +70,8 @@ class Live:
 
     def __post_init__(self) -> None:
         self.oom_kills = OomKills(self.site.claim_oom_kill)
+        self.audiences = Audiences(self.agent)
+        self.feeds = Feeds()
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from atoll_server.agent.client import AgentClient, ProcessInput
 from atoll_server.agent.errors import AgentError, AgentFailure
 from atoll_server.agent.process import AttachedProcess
 from atoll_server.engine import commands, errors
+from atoll_server.engine.audience import Audiences, Follower
 from atoll_server.engine.commands import ProcessDefaults, Tails, claimed, not_started, start_request
 from atoll_server.engine.ids import process_id, process_number
 from atoll_server.engine.model import (
@@ -69,10 +70,28 @@ class OomKills:
         return self._known[number]
 
 
+class Feeds:
+    """Input that processes were given with their start and have yet to take. What is written later comes after it."""
+
+    def __init__(self) -> None:
+        self._pending: dict[int, asyncio.Event] = {}
+
+    def begin(self, number: int) -> None:
+        self._pending[number] = asyncio.Event()
+
+    def end(self, number: int) -> None:
+        self._pending.pop(number).set()
+
+    async def wait_over(self, number: int) -> None:
+        if (pending := self._pending.get(number)) is not None:
+            await pending.wait()
+
+
 class Processes:
     """What one does with the processes of one sandbox. Nothing is kept between two calls.
 
-    `beside` runs work that outlives the call, for as long as the server runs.
+    `audiences` are the sandbox's: who follows the same process elsewhere shares a connection with those here.
+    `feeds` are the sandbox's too. `beside` runs work that outlives the call, for as long as the server runs.
     """
 
     def __init__(
@@ -82,6 +101,8 @@ class Processes:
         *,
         limit: int = commands.OUTPUT_LIMIT,
         oom_kills: OomKills | None = None,
+        audiences: Audiences | None = None,
+        feeds: Feeds | None = None,
         beside: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
         self._agent = agent
@@ -89,6 +110,8 @@ class Processes:
         self._sandbox_id = defaults.sandbox_id
         self._limit = limit
         self._oom_kills = oom_kills
+        self._audiences = Audiences(agent) if audiences is None else audiences
+        self._feeds = Feeds() if feeds is None else feeds
         self._beside = beside
 
     async def start(self, command: Command, options: StartOptions) -> Process:
@@ -110,6 +133,7 @@ class Processes:
         except AgentFailure as failure:
             raise not_started(failure, command, self._sandbox_id) from failure
         if command.stdin:
+            self._feeds.begin(number)
             self._beside(self._feed(number, command.stdin, end=not is_open))
         return await self.get(process_id(number))
 
@@ -188,6 +212,7 @@ class Processes:
         self, process_id: ProcessId, chunks: AsyncIterable[bytes], *, end: bool
     ) -> int:
         """Write to a process at its own pace, and answer how much it took. `end`: that was all there will ever be."""
+        await self._feeds.wait_over(_number(process_id))
         with self._translated(process_id):
             async with self._agent.stdin(_number(process_id)) as stdin:
                 async for chunk in chunks:
@@ -212,11 +237,11 @@ class Processes:
     async def _collect(self, process_id: ProcessId) -> Waited:
         tails = Tails(self._limit)
         with self._translated(process_id):
-            async with self._agent.attach(_number(process_id), since=0) as attached:
-                async for event in attached:
+            async with self._audiences.follow(_number(process_id), since=0) as followed:
+                async for event in followed:
                     if isinstance(event, Exit):
                         exit = claimed(event, self._claim(_number(process_id)))
-                        completed = tails.completed(exit, is_cut=attached.dropped > 0)
+                        completed = tails.completed(exit, is_cut=followed.dropped > 0)
                         # Asked while attached: what has a reader is the last to be forgotten.
                         return Waited(await self.get(process_id), completed)
                     tails.append(event)
@@ -234,6 +259,8 @@ class Processes:
                 await stdin.finish(end=end)
         except AgentFailure as failure:
             _log.debug("input of process %s was not taken: %s", number, failure)
+        finally:
+            self._feeds.end(number)
 
     @contextlib.contextmanager
     def _translated(self, process_id: ProcessId | None = None) -> Iterator[None]:
@@ -278,12 +305,9 @@ class Following:
 
     async def __aenter__(self) -> Self:
         with self._processes._translated(self._id):
-            attached = self._processes._agent.attach(
-                self._number, since=self._since, follow=self._follow
-            )
-            self._attached: AttachedProcess = await attached.__aenter__()
-        self.position, self.dropped = attached.position, attached.dropped
-        self.stdout, self.stderr = attached.stdout, attached.stderr
+            self._source = await self._choose_source().__aenter__()
+        self.position, self.dropped = self._source.position, self._source.dropped
+        self.stdout, self.stderr = self._source.stdout, self._source.stderr
         return self
 
     async def __aexit__(
@@ -292,7 +316,7 @@ class Following:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self._attached.__aexit__(kind, error, traceback)
+        await self._source.__aexit__(kind, error, traceback)
 
     def __aiter__(self) -> Self:
         return self
@@ -301,11 +325,17 @@ class Following:
         if self._is_over:
             raise StopAsyncIteration
         with self._processes._translated(self._id):
-            event = await anext(self._attached, None)
+            event = await anext(self._source, None)
         if isinstance(event, Output):
             return event
         self._is_over = True
         return await self._processes.get(self._id)
+
+    def _choose_source(self) -> AttachedProcess | Follower:
+        if self._follow:
+            return self._processes._audiences.follow(self._number, since=self._since)
+        # It only looks at what there is, and is soon gone.
+        return self._processes._agent.attach(self._number, since=self._since, follow=False)
 
 
 class Session:
