@@ -276,6 +276,7 @@ async def test_command_cancelled_while_it_starts_does_not_run_on(
     agent: AgentClient, defaults: ProcessDefaults
 ) -> None:
     mark = f"{os.getpid()}.5"
+    before = len(os.listdir("/proc/self/fd"))
 
     for pause in range(20):
         running = asyncio.ensure_future(run(agent, defaults, ("sleep", mark), timeout=None))
@@ -285,6 +286,8 @@ async def test_command_cancelled_while_it_starts_does_not_run_on(
             await running
 
     await wait_until(lambda: f"sleep\0{mark}\0".encode() not in commands_running())
+    # Each connection lingers until the agent has heard its last words.
+    await wait_until(lambda: len(os.listdir("/proc/self/fd")) <= before)
 
 
 async def test_output_beyond_the_limit_keeps_its_end(

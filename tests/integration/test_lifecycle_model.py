@@ -142,7 +142,7 @@ def serving(runtime: str) -> Iterator[None]:
 def test_sandboxes_are_what_a_dictionary_says(runtime: str) -> None:
     with serving(runtime):
         run_state_machine_as_test(
-            Sandboxes, settings=_settings(10 if runtime == "container" else 3)
+            Sandboxes, settings=_settings(50 if runtime == "container" else 12)
         )
 
 

@@ -7,7 +7,6 @@ import io
 import os
 import tarfile
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -273,15 +272,13 @@ def test_reading_a_huge_sparse_file_costs_no_memory(
 
 def test_reading_a_file_that_grows_does_not_follow_it(sandbox: Sandbox) -> None:
     """What the file had when it was opened comes, and then the end, however fast a sandbox writes."""
-    sandbox.exec("timeout 4 yes > /tmp/grows & sleep 0.2")
-    started = time.perf_counter()
+    sandbox.exec("timeout 30 yes > /tmp/grows & sleep 0.2")
 
     size = sandbox.files.download("/tmp/grows", io.BytesIO())
 
-    took = time.perf_counter() - started
+    grown = sandbox.files.stat("/tmp/grows").size_bytes
     sandbox.exec("pkill yes; rm -f /tmp/grows")
-    assert size > 0
-    assert took < 3
+    assert 0 < size < grown
 
 
 @pytest.mark.slow
