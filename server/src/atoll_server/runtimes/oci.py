@@ -76,10 +76,12 @@ def launch_in_group(
 def _wait_until_ready(reader: int) -> None:
     """Wait until the agent has written `ready`. End of file means that it died; the pipe says of what."""
     deadline = time.monotonic() + START_TIMEOUT
+    poller = select.poll()
+    poller.register(reader, select.POLLIN)
     written = b""
     while READY not in written:
         left = deadline - time.monotonic()
-        if left <= 0 or not select.select([reader], [], [], left)[0]:
+        if left <= 0 or not poller.poll(left * 1000):
             raise RuntimeFailed(
                 f"the agent was not ready after {START_TIMEOUT:g} s: {_text(written)}"
             )
