@@ -14,7 +14,7 @@ from benchmarks.measure import Row
 from benchmarks.promises import IDLE_CONTAINER, IDLE_GVISOR
 
 FAMILY = "memory"
-IDLE = {"container": 500, "gvisor": 200}
+IDLE = {"container": 500, "gvisor": 50}
 ALLOWED_MB = {"container": 3.0, "gvisor": 25.0}
 _PROMISES = {"container": IDLE_CONTAINER, "gvisor": IDLE_GVISOR}
 _SAMPLE = 0.02
