@@ -12,6 +12,7 @@ from atoll import Atoll, ResourceExhausted, Sandbox
 from tests.support.api import Api
 from tests.support.cleanliness import assert_host_is_clean
 from tests.support.server import ServerProcess
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.isolated
 
@@ -31,6 +32,12 @@ def serve(**settings: str) -> Iterator[Atoll]:
 def few(runtime: str) -> Iterator[Atoll]:
     """A server that may hold few sandboxes, and holds one of them ready."""
     yield from serve(max_sandboxes=str(MOST), runtime=runtime, pool_size="1")
+
+
+@pytest.fixture
+def single(runtime: str) -> Iterator[Atoll]:
+    """A server that may hold one sandbox, and holds it ready."""
+    yield from serve(max_sandboxes="1", runtime=runtime, pool_size="1")
 
 
 @pytest.fixture
@@ -62,6 +69,15 @@ def test_of_many_creations_at_once_exactly_as_many_succeed_as_may(few: Atoll) ->
         few.sandboxes.create("host")
     for sandbox in made:
         sandbox.terminate()
+
+
+def test_a_server_that_may_hold_one_sandbox_holds_it_ready(single: Atoll) -> None:
+    wait_until(lambda: single.pool().shapes[0].idle == 1, what="a full pool")
+
+    with single.sandboxes.create("host") as sandbox:
+        assert sandbox.exec("echo here").stdout == "here\n"
+
+    assert single.pool().shapes[0].hits == 1
 
 
 def test_without_memory_nothing_is_created_and_what_is_missing_is_said(full: Atoll) -> None:

@@ -4,16 +4,13 @@
 from __future__ import annotations
 
 import os
-import socket
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from atoll import Atoll
 from tests.support.api import Answer, Api
+from tests.support.cutter import Cutter
 
 MIB = 1 << 20
 SIZE = 32 * MIB
@@ -108,8 +105,8 @@ def test_a_broken_download_goes_on_where_it_broke(
     api: Api, sandbox_id: str, content: bytes, tmp_path: Path
 ) -> None:
     with (
-        breaking(api.server.port) as proxy,
-        Atoll(api_url=f"http://127.0.0.1:{proxy.port}", api_key=api.server.api_key) as client,
+        Cutter(api.server.port, lambda: BREAK_AFTER) as cutter,
+        Atoll(api_url=cutter.url, api_key=api.server.api_key) as client,
     ):
         sandbox = client.sandboxes.get(sandbox_id)
 
@@ -117,65 +114,6 @@ def test_a_broken_download_goes_on_where_it_broke(
 
     assert size == SIZE
     assert (tmp_path / "parts").read_bytes() == content
-    assert proxy.broken >= SIZE // BREAK_AFTER - 1
+    assert cutter.cuts >= SIZE // BREAK_AFTER - 1
     # Begun anew each time it would have been several times as much.
-    assert proxy.passed < 2 * SIZE
-
-
-class Breaking:
-    """A proxy that cuts every connection once so much has come down it."""
-
-    def __init__(self, port: int) -> None:
-        self._behind = port
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        self.passed = 0
-        self.broken = 0
-
-    def serve(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            with client, socket.create_connection(("127.0.0.1", self._behind)) as server:
-                upwards = threading.Thread(target=pass_on, args=(client, server))
-                upwards.start()
-                self._pass_down(server, client)
-                client.shutdown(socket.SHUT_RDWR)
-                upwards.join()
-
-    def _pass_down(self, server: socket.socket, client: socket.socket) -> None:
-        left = BREAK_AFTER
-        while data := server.recv(65536):
-            client.sendall(data)
-            self.passed += len(data)
-            left -= len(data)
-            if left < 0:
-                self.broken += 1
-                return
-
-    def close(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-
-def pass_on(source: socket.socket, target: socket.socket) -> None:
-    try:
-        while data := source.recv(65536):
-            target.sendall(data)
-        target.shutdown(socket.SHUT_WR)
-    except OSError:
-        return  # the other direction was cut
-
-
-@contextmanager
-def breaking(port: int) -> Iterator[Breaking]:
-    proxy = Breaking(port)
-    thread = threading.Thread(target=proxy.serve)
-    thread.start()
-    try:
-        yield proxy
-    finally:
-        proxy.close()
-        thread.join()
+    assert cutter.passed < 2 * SIZE

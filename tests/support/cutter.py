@@ -1,29 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A proxy that cuts connections in the middle of answers, wherever that happens to be."""
+"""A proxy that cuts every connection in the middle of its answers. `cutting_proxy` cuts a number of them, then none."""
 
 from __future__ import annotations
 
 import contextlib
-import random
 import socket
 import threading
+from collections.abc import Callable
 from types import TracebackType
 
-from tests.support.server import ServerProcess
-
-LEAST_BYTES = 1500
-"""Answers that are no streams come through whole."""
-MOST_BYTES = 6000
 PATIENCE_SECONDS = 60.0
 
 
 class Cutter:
-    """Stands before a server. Each connection ends after a random number of bytes of answers. Use it with `with`."""
+    """Stands before a server's port. Each connection ends after `lasts()` bytes of answers. Use it with `with`."""
 
-    def __init__(self, server: ServerProcess, seed: int) -> None:
+    def __init__(self, port: int, lasts: Callable[[], int]) -> None:
         self.cuts = 0
-        self._target = ("127.0.0.1", server.port)
-        self._random = random.Random(seed)
+        self.passed = 0
+        self._target = ("127.0.0.1", port)
+        self._lasts = lasts
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._open: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
@@ -58,9 +54,8 @@ class Cutter:
                 ours, _ = self._listener.accept()
                 theirs = socket.create_connection(self._target, PATIENCE_SECONDS)
                 self._open += [ours, theirs]
-                lasts = self._random.randint(LEAST_BYTES, MOST_BYTES)
                 self._start(ours, theirs, None)
-                self._start(theirs, ours, lasts)
+                self._start(theirs, ours, self._lasts())
 
     def _start(self, source: socket.socket, target: socket.socket, lasts: int | None) -> None:
         thread = threading.Thread(target=self._pass_on, args=(source, target, lasts))
@@ -72,7 +67,9 @@ class Cutter:
             while data := source.recv(65536):
                 target.sendall(data[:lasts])
                 if lasts is not None:
-                    lasts -= min(lasts, len(data))
+                    passed = min(lasts, len(data))
+                    self.passed += passed
+                    lasts -= passed
                     if not lasts:
                         self.cuts += 1
                         break

@@ -311,8 +311,10 @@ class Lifecycle:
         return live.sandbox
 
     async def _build_ahead(self, shape: Shape) -> Blank:
-        self._admit(shape.spec().limits, *self.pool.limits())
-        return await self._builder.build(new_sandbox_id(), shape.runtime, shape.spec())
+        spec, pooled = shape.spec(), self.pool.limits()
+        pooled.remove(spec.limits)  # what is to be built now
+        self._admit(spec.limits, *pooled)
+        return await self._builder.build(new_sandbox_id(), shape.runtime, spec)
 
     async def _meet_again(self, live: Live) -> None:
         """Learn what an adopted sandbox's agent speaks, which another version of us may have brought."""
