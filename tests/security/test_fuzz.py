@@ -16,9 +16,9 @@ from atoll import Atoll, Error
 from tests.security.conftest import Probe
 from tests.support.server import HOUR_MS
 
-# What a kernel says of itself when something in it went wrong.
+# What a kernel says of itself when something in it went wrong; of a program's it says "general protection fault ip:".
 TROUBLE = re.compile(
-    r"BUG|Oops|WARNING: |general protection|KASAN|UBSAN|unable to handle|hung task|soft lockup"
+    r"BUG|Oops|WARNING: |general protection fault[,:]|KASAN|UBSAN|unable to handle|hung task|soft lockup"
     r"|rcu.*stall|list_\w+ corruption"
 )
 ROUNDS = [

@@ -82,8 +82,16 @@ def open_some() -> None:
     select.epoll()
 
 
+def let_go_of_the_result() -> None:
+    """What a call by chance writes to the standard output must not stand in what is printed at the end."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1, 2):
+        os.dup2(nowhere, standard)
+
+
 def be_a_child(chance: random.Random, writer: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    let_go_of_the_result()
     signal.setitimer(signal.ITIMER_REAL, _CHILD_SECONDS)
     open_some()
     for _ in range(_CALLS_OF_A_CHILD):
