@@ -13,6 +13,7 @@ import pytest
 
 from atoll import Atoll, Error, Process, Sandbox, Stdout
 from tests.support.api import Api
+from tests.support.processes import processor_seconds
 from tests.support.server import HOUR_MS
 from tests.support.waiting import rest
 
@@ -85,23 +86,30 @@ def test_twice_the_memory_ends_the_command_and_nothing_else(
     assert free_memory() > min(free, 2048 * MIB) // 2
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(240)
 def test_spinners_share_the_processors_and_leave_the_server_its_own(
-    several: list[Sandbox], api: Api, runtime: str
+    client: Atoll, api: Api, runtime: str
 ) -> None:
-    """Attack 84: many in one are no more than few in another. gVisor's only never starve each other."""
-    for number, sandbox in enumerate(several):
-        loops = " & ".join(["while :; do :; done"] * (16 if number % 2 else 4))
-        sandbox.processes.start(f"{loops} & wait")
-    before = [sandbox.metrics().cpu_ms for sandbox in several]
+    """Attack 84: ten of them, sixteen loops in each. gVisor's share them less fairly, but none starves."""
+    loops = " & ".join(["while :; do :; done"] * 16)
+    with ExitStack() as stack:
+        spinning = [
+            stack.enter_context(client.sandboxes.create("host", runtime=runtime)) for _ in range(10)
+        ]
+        for sandbox in spinning:
+            read_number(sandbox.processes.start(f"{loops} & echo 16; wait"))
+        before = [processor_seconds(sandbox.id) for sandbox in spinning]
 
-    answered = [api.call("GET", "/v1/health").seconds for _ in wait_seconds(6)]
+        answered = [api.call("GET", "/v1/health").seconds for _ in wait_seconds(8)]
 
-    used = [it.metrics().cpu_ms - was for it, was in zip(several, before, strict=True)]
-    assert min(used) > 0
-    assert runtime == "gvisor" or max(used) < 3 * min(used), used
-    assert sorted(answered)[len(answered) // 2] < 2, answered
-    assert all(sandbox.exec("echo here").stdout == "here\n" for sandbox in several)
+        used = [processor_seconds(it.id) - was for it, was in zip(spinning, before, strict=True)]
+        fair = sum(used) / len(used)
+        assert sorted(answered)[len(answered) // 2] < 2, answered
+        assert spinning[0].exec("echo here", timeout_ms=60_000).stdout == "here\n"
+    # On a quiet host containers differ by less than a hundredth; other work of the host comes out of somebody's share.
+    least, most = (0.3, 4) if runtime == "gvisor" else (0.75, 1.25)
+    assert least * fair < min(used), used
+    assert max(used) < most * fair, used
 
 
 @pytest.mark.parametrize("what", ["memory", "shm", "page cache", "pipes", "sockets", "names"])

@@ -37,6 +37,15 @@ def kill_all(sandbox_id: str) -> None:
             continue
 
 
+def processor_seconds(sandbox_id: str) -> float:
+    """What its control group has used of all processors."""
+    for usage in Path("/sys/fs/cgroup/cpuacct").glob(f"**/{sandbox_id}/cpuacct.usage"):
+        return int(usage.read_text()) / 1e9
+    for usage in Path("/sys/fs/cgroup").glob(f"**/{sandbox_id}/cpu.stat"):
+        return int(usage.read_text().split()[1]) / 1e6
+    raise AssertionError(f"sandbox {sandbox_id} has no control group")
+
+
 def resident_mb(pid: int) -> float:
     """Memory of a process, in MiB."""
     return _status_kb(pid, "VmRSS") / 1024
