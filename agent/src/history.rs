@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
+use crate::listeners::{Listener, Listeners};
 use crate::process::{Exit, Process};
 
 const KEEP_ENDED: usize = 256;
@@ -18,6 +19,7 @@ const KEPT_BYTES: u64 = 256 << 20;
 
 pub struct History {
     state: Mutex<State>,
+    listeners: Arc<Listeners>,
 }
 
 struct State {
@@ -42,6 +44,7 @@ struct Ended {
 impl Default for History {
     fn default() -> History {
         History {
+            listeners: Arc::default(),
             state: Mutex::new(State {
                 all: BTreeMap::new(),
                 ended: VecDeque::new(),
@@ -68,9 +71,21 @@ impl History {
         let kept_bytes = process.journal.kept_bytes();
         state.loose_bytes += loose_bytes;
         state.kept_bytes += kept_bytes;
-        let process = Arc::clone(process);
-        state.ended.push_back(Ended { process, at: Instant::now(), loose_bytes, kept_bytes });
+        let entry = Arc::clone(process);
+        state.ended.push_back(Ended {
+            process: entry,
+            at: Instant::now(),
+            loose_bytes,
+            kept_bytes,
+        });
         state.purge();
+        drop(state);
+        self.listeners.tell(process);
+    }
+
+    /// Hears of every process that ends from now on.
+    pub fn listen(&self) -> Result<Listener> {
+        Listener::open(&self.listeners)
     }
 
     /// Keeps what has ended within its bounds. After `finish`, once the client knows.

@@ -20,6 +20,7 @@ pub mod init;
 #[allow(unsafe_code)]
 pub mod inotify_unsafe;
 pub mod journal;
+pub mod listeners;
 pub mod log;
 pub mod message;
 pub mod msgpack;

@@ -131,6 +131,13 @@ impl Record {
         })
     }
 
+    pub fn strs(self, name: &str, texts: &[&str]) -> Record {
+        self.pair(name, |encoder| {
+            encoder.array(texts.len());
+            texts.iter().for_each(|text| encoder.str(text));
+        })
+    }
+
     pub fn bytes(self, name: &str, bytes: &[u8]) -> Record {
         self.pair(name, |encoder| encoder.text_or_bin(bytes))
     }

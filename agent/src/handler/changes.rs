@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `changes`: what has changed beneath a watched directory since a number, and what goes on to.
 
-use std::os::unix::io::AsRawFd;
 use std::sync::Arc;
 
 use crate::agent::Agent;
 use crate::connection::Connection;
-use crate::error::{errno, Error, Result};
+use crate::error::Result;
 use crate::handler::watch_number;
 use crate::message::{Fields, Record};
-use crate::sys_unsafe::{poll_fds, PollFd, POLLERR, POLLHUP, POLLIN};
 use crate::waker::Waker;
 use crate::watches::change::End;
 use crate::watches::changes::Batch;
@@ -69,20 +67,7 @@ impl Reader {
         if !self.watch.changes.sleep(self.id, self.last, &self.waker) {
             return Ok(());
         }
-        let entry = |fd, events| PollFd { fd, events, revents: 0 };
-        // Of the client only its end is of interest, which comes unasked.
-        let mut fds = [entry(connection.as_raw_fd(), 0), entry(self.waker.as_raw_fd(), POLLIN)];
-        match poll_fds(&mut fds, -1).map_err(Error::from) {
-            Ok(_) | Err(Error::System(errno::EINTR)) => {}
-            Err(error) => return Err(error),
-        }
-        if fds[0].revents & (POLLHUP | POLLERR) != 0 {
-            return Err(Error::Closed);
-        }
-        if fds[1].revents != 0 {
-            self.waker.clear();
-        }
-        Ok(())
+        self.waker.sleep_beside(connection)
     }
 }
 

@@ -6,11 +6,14 @@ use crate::error::Result;
 use crate::handler::GENERATION;
 use crate::message::Record;
 
+/// What a client may ask for that no generation promises.
+const FEATURES: [&str; 1] = ["ends"];
+
 pub fn apply(connection: &mut Connection) -> Result<()> {
     let record = Record::done()
         .uint("generation", GENERATION)
         .str("version", env!("CARGO_PKG_VERSION"))
         .uint("pid", u64::from(std::process::id()))
-        .records("features", &[]);
+        .strs("features", &FEATURES);
     connection.send_record(record)
 }

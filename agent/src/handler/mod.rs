@@ -4,6 +4,7 @@
 pub mod attach;
 pub mod changes;
 pub mod configure;
+pub mod ends;
 pub mod files;
 pub mod forget;
 pub mod hello;
@@ -50,6 +51,7 @@ fn serve_request(agent: &Agent, connection: &mut Connection) -> Result<()> {
         _ if generation == FIRST_GENERATION => files::apply(agent, connection, operation, &request),
         "attach" => attach::apply(agent, connection, &request),
         "configure" => configure::apply(agent, connection, &request),
+        "ends" => ends::apply(agent, connection),
         "forget" => forget::apply(agent, connection, &request),
         "processes" => processes::apply(agent, connection, &request),
         "resize" => resize::apply(agent, connection, &request),

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `processes`: all that run, and those that have ended and are still kept.
 
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::agent::Agent;
@@ -18,10 +19,16 @@ pub fn apply(agent: &Agent, connection: &mut Connection, fields: &Fields) -> Res
         Some(id) => vec![agent.history.find(id)?],
         None => agent.history.list(),
     };
+    send_processes(connection, &processes)?;
+    connection.send_record(Record::done())
+}
+
+/// Their records, in frames of a bounded size.
+pub fn send_processes(connection: &mut Connection, processes: &[Arc<Process>]) -> Result<()> {
     let mut batch = Vec::new();
     let mut batch_bytes = 0;
     for process in processes {
-        let record = process_record(&process).finish();
+        let record = process_record(process).finish();
         batch_bytes += record.len();
         batch.push(record);
         if batch_bytes > BATCH_BYTES {
@@ -33,7 +40,7 @@ pub fn apply(agent: &Agent, connection: &mut Connection, fields: &Fields) -> Res
     if !batch.is_empty() {
         send(connection, &batch)?;
     }
-    connection.send_record(Record::done())
+    Ok(())
 }
 
 fn send(connection: &mut Connection, batch: &[Vec<u8>]) -> Result<()> {

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import threading
 import time
 from collections.abc import (
     AsyncGenerator,
@@ -25,6 +26,8 @@ from contextlib import (
 from typing import TYPE_CHECKING, BinaryIO, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
+    import asyncio
+
     import websockets.asyncio.client
     import websockets.sync.client
 
@@ -35,6 +38,9 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 1024 * 1024
 """What is read, handed over or written at once."""
+
+STOP_SECONDS = 10.0
+"""How long one waits for a thread that is to end: it may be about to connect, or rest before it tries again."""
 
 Result = TypeVar("Result")
 Arguments = ParamSpec("Arguments")
@@ -94,6 +100,68 @@ def async_shield(seconds: float) -> AbstractContextManager[object]:
 
 def sync_shield(seconds: float) -> AbstractContextManager[object]:
     return nullcontext()
+
+
+class AsyncBackground:
+    """Work that goes on beside its maker, in a task."""
+
+    def __init__(self, work: Callable[[], Awaitable[None]], name: str) -> None:
+        self._work = work
+        self._name = name
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def is_alive(self) -> bool:
+        return self._task is not None and not self._task.done()
+
+    def start(self) -> None:
+        import asyncio
+
+        self._task = asyncio.ensure_future(self._run())
+
+    async def wait(self, seconds: float | None) -> bool:
+        """Whether it has ended, within so long."""
+        import asyncio
+
+        if self._task is not None:
+            await asyncio.wait((self._task,), timeout=seconds)
+        return not self.is_alive
+
+    async def stop(self, hang_up: Callable[[], None]) -> None:
+        """Ends it, from outside or from within."""
+        import asyncio
+
+        if self._task is not None and self._task is not asyncio.current_task():
+            self._task.cancel()
+            await asyncio.wait((self._task,))
+
+    async def _run(self) -> None:
+        await self._work()
+
+
+class SyncBackground:
+    """The same, in a thread, which does not keep the program from ending."""
+
+    def __init__(self, work: Callable[[], None], name: str) -> None:
+        self._thread = threading.Thread(target=work, name=name, daemon=True)
+
+    @property
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def wait(self, seconds: float | None) -> bool:
+        if self._thread is not threading.current_thread():
+            self._thread.join(seconds)
+        return not self.is_alive
+
+    def stop(self, hang_up: Callable[[], None]) -> None:
+        """`hang_up` wakes it where it waits for a connection; elsewhere it must see by itself that it is to end."""
+        if self._thread is not threading.current_thread():
+            hang_up()
+            self._thread.join(STOP_SECONDS)
 
 
 def async_closing(

@@ -529,6 +529,18 @@ def stream_changes(sandbox_id: str, watch_id: str, *, since: int, follow: bool) 
     )
 
 
+def stream_events(
+    sandbox_id: str | None, *, types: Sequence[str], since: str | None, follow: bool
+) -> Request:
+    above = "/v1" if sandbox_id is None else _sandbox(sandbox_id)
+    query = {"since": since, "follow": None if follow else False}
+    target = _with_query(above + "/events", query)
+    for name in types:
+        separator = "&" if "?" in target else "?"
+        target = _with_query(target, {"type": name}, separator)
+    return Request(b"GET", target, headers=(_NDJSON,), wait=HEARTBEAT_SILENCE_SECONDS)
+
+
 def render_mode(mode: int | str | None) -> str | None:
     """Permission bits as they travel: octal digits. Text is taken as such, a number as its value: 0o755."""
     if mode is None or isinstance(mode, str):

@@ -122,6 +122,24 @@ def _nested(record_type: type[Any]) -> dict[str, type[Any]]:
     return nested
 
 
+def snake_members(value: Any) -> Any:
+    """A JSON value whose objects have names of ours, with those as Python has them."""
+    if isinstance(value, dict):
+        return {_snake(name): snake_members(member) for name, member in value.items()}
+    return [snake_members(item) for item in value] if isinstance(value, list) else value
+
+
+def camel_members(value: Any) -> Any:
+    """The same the other way round."""
+    if isinstance(value, dict):
+        return {_camel(name): camel_members(member) for name, member in value.items()}
+    return [camel_members(item) for item in value] if isinstance(value, list) else value
+
+
+def _snake(name: str) -> str:
+    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)
+
+
 def _camel(name: str) -> str:
     first, *rest = name.split("_")
     return first + "".join(word.capitalize() for word in rest)
@@ -168,6 +186,8 @@ def _decoder(hint: Any) -> _Decoder:
         return hint
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return partial(_decode_record, hint)
+    if hint is Any:
+        return _as_it_is
     return _number if hint is float else _exactly(hint)
 
 
@@ -209,6 +229,10 @@ def _map_of(decoder: _Decoder) -> _Decoder:
         return {key: decoder(item) for key, item in value.items()}
 
     return decode_map
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
 
 
 def _number(value: Any) -> float:

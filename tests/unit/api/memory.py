@@ -27,6 +27,7 @@ from atoll_server.api.routing import ApiSettings
 from atoll_server.clock import ManualClock
 from atoll_server.engine import errors
 from atoll_server.engine.engine import Engine
+from atoll_server.engine.events import EventFilter, EventLog, Reading
 from atoll_server.engine.images import Image
 from atoll_server.engine.keys import ALL_SCOPES, Keys, make_key
 from atoll_server.engine.keys import Scope as KeyScope
@@ -93,6 +94,8 @@ class MemoryEngine:
         self.pool_size = 4
         self.clock = ManualClock()
         self.tally = Tally()
+        self.log = EventLog(self.clock)
+        self.are_events_over = False
 
     def images(self) -> tuple[Image, ...]:
         return (
@@ -156,6 +159,15 @@ class MemoryEngine:
     def statistics(self) -> EngineStatistics:
         return self.tally.statistics(
             Counter((it.state, it.runtime) for it in self.sandboxes.values())
+        )
+
+    def events(
+        self, wanted: EventFilter, *, since: str | None = None, follow: bool = True
+    ) -> Reading:
+        if wanted.sandbox_id is not None:
+            self.get(wanted.sandbox_id)
+        return self.log.read(
+            wanted, since=since, follow=follow, is_over=lambda: self.are_events_over
         )
 
     def list(self, wanted: SandboxFilter) -> Page:

@@ -57,6 +57,7 @@ async def test_document_is_served_without_a_key_and_has_every_route() -> None:
     assert answer.json["openapi"] == "3.1.0"
     assert {path: sorted(item) for path, item in answer.json["paths"].items()} == {
         "/metrics": ["get"],
+        "/v1/events": ["get"],
         "/v1/health": ["get"],
         "/v1/images": ["get"],
         "/v1/keys": ["get", "post"],
@@ -65,6 +66,7 @@ async def test_document_is_served_without_a_key_and_has_every_route() -> None:
         "/v1/pool": ["get", "put"],
         "/v1/sandboxes": ["get", "post"],
         "/v1/sandboxes/{id}": ["delete", "get"],
+        "/v1/sandboxes/{id}/events": ["get"],
         "/v1/sandboxes/{id}/execute": ["post"],
         "/v1/sandboxes/{id}/files": ["delete", "get", "put"],
         "/v1/sandboxes/{id}/files/batch/read": ["post"],
@@ -163,6 +165,7 @@ async def test_no_request_fails_on_our_side(drawn: Drawn) -> None:
     operation = drawn.operation
     client = Client()
     sandbox_id = await client.create()
+    client.engine.are_events_over = True
     await client.request("POST", f"/v1/sandboxes/{sandbox_id}/processes", {"command": "text"})
     await client.request("POST", f"/v1/sandboxes/{sandbox_id}/watches", {"path": "ended"})
     await client.engine.watched[sandbox_id].kept[watch_id(1)].end(WatchEnd.REMOVED)

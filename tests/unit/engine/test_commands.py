@@ -211,14 +211,16 @@ async def test_running_command_gives_output_and_then_its_exit(tmp_path: Path) ->
 async def test_only_a_killed_command_may_have_run_out_of_memory(
     tmp_path: Path, exit: dict[str, Any], was_asked: bool
 ) -> None:
-    asked: list[bool] = []
+    asked: list[int] = []
 
-    def claim() -> bool:
-        asked.append(True)
+    def was_killed(number: int) -> bool:
+        asked.append(number)
         return True
 
     async with peer(tmp_path, printing(exit={**EXIT, **exit})) as agent:
-        completed = await commands.execute(agent, TRUE, defaults=DEFAULTS, claim_oom_kill=claim)
+        completed = await commands.execute(
+            agent, TRUE, defaults=DEFAULTS, was_oom_killed=was_killed
+        )
 
     assert completed.exit.oom_killed == was_asked
     assert bool(asked) == was_asked
@@ -229,7 +231,7 @@ async def test_killed_command_without_an_oom_kill_did_not_run_out_of_memory(tmp_
 
     async with peer(tmp_path, printing(exit=killed)) as agent:
         completed = await commands.execute(
-            agent, TRUE, defaults=DEFAULTS, claim_oom_kill=lambda: False
+            agent, TRUE, defaults=DEFAULTS, was_oom_killed=lambda number: False
         )
 
     assert not completed.exit.oom_killed

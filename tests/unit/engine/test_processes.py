@@ -26,7 +26,8 @@ from atoll_server.engine.model import (
     TerminalSize,
 )
 from atoll_server.engine.notes import Note, pack_note
-from atoll_server.engine.processes import OomKills, Processes
+from atoll_server.engine.oom import OomKills
+from atoll_server.engine.processes import Processes
 from tests.unit.agent.peer import EXIT, STARTED, Script, Talk, peer, say
 
 DEFAULTS = ProcessDefaults("/work", {"A": "1"}, SandboxId("sb-1"))
@@ -299,8 +300,7 @@ async def test_wait_without_an_end_gives_up(tmp_path: Path) -> None:
 
 
 async def test_every_waiter_hears_that_memory_ran_out(tmp_path: Path) -> None:
-    claims = iter([True])
-    kills = OomKills(lambda: next(claims, False))
+    kills = OomKills(lambda: 1)
     killed = listed(signal=9, ended_ns=2)
 
     async def end(talk: Talk) -> None:
@@ -309,7 +309,7 @@ async def test_every_waiter_hears_that_memory_ran_out(tmp_path: Path) -> None:
         await talk.say({**EXIT, "code": None, "signal": 9})
 
     async with peer(tmp_path, *[killed, end, killed] * 2) as agent:
-        processes = processes_of(agent, oom_kills=kills)
+        processes = processes_of(agent, was_oom_killed=kills.was_killed)
         results = [await processes.wait(ID, 1), await processes.wait(ID, 1)]
 
     assert [waited.completed.exit.oom_killed for waited in results] == [True, True]

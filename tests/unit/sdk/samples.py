@@ -212,3 +212,20 @@ def change_line(**changes: Any) -> bytes:
 
 def end_line(last: int = 0, ended: str | None = "stopped") -> bytes:
     return json.dumps({"type": "end", "last": last, "ended": ended}).encode() + b"\n"
+
+
+def event(kind: str = "sandbox.started", number: int = 1, data: Any = None) -> dict[str, Any]:
+    return {
+        "id": f"evt_aaaaaaaaaa_{number}",
+        "type": kind,
+        "timestamp": INSTANT,
+        "sandboxId": "sb_0123456789",
+        "traceId": "0" * 32,
+        "data": {} if data is None else data,
+    }
+
+
+def event_line(kind: str, number: int, data: Any = None) -> bytes:
+    """An event as a stream has it, or the stream's `begin` or `end`."""
+    whole = {"type": kind, "id": f"evt_aaaaaaaaaa_{number}"}
+    return json.dumps(event(kind, number, data) if "." in kind else whole).encode() + b"\n"

@@ -2,6 +2,7 @@
 """The asynchronous client, from which `tools/unasync.py` makes the synchronous one."""
 
 from ._client import AsyncAtoll
+from ._feed import AsyncSubscription
 from ._files import AsyncFiles
 from ._keys import AsyncKeys
 from ._process import AsyncProcess
@@ -21,6 +22,7 @@ __all__ = [
     "AsyncSandbox",
     "AsyncSandboxList",
     "AsyncSandboxes",
+    "AsyncSubscription",
     "AsyncTerminal",
     "AsyncTerminals",
     "AsyncWatch",

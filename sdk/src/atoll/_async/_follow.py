@@ -12,23 +12,26 @@ from .._colour import async_sleep
 from .._following import Patience, StreamReader
 from .._requests import Request
 from ..errors import ConnectionLost, Error
-from ._transport import AsyncTransport
+from ._transport import AsyncAnswer, AsyncTransport
 
 Event = TypeVar("Event")
 
 
 async def follow_stream(
-    transport: AsyncTransport, reader: StreamReader[Event], request: Callable[[], Request]
+    transport: AsyncTransport,
+    reader: StreamReader[Event],
+    request: Callable[[], Request],
+    on_open: Callable[[AsyncAnswer], None] | None = None,
 ) -> AsyncGenerator[Event, None]:
     """All that `reader` makes of the answers to one request after another, until it is over.
 
-    `request` makes the next one, which begins where the reader is. Raises what does not pass, and what goes on for a
-    minute.
+    `request` makes the next one, which begins where the reader is. `on_open` gets each answer before it is read.
+    Raises what does not pass, and what goes on for a minute.
     """
     patience = Patience()
     while not reader.is_over:
         try:
-            async with aclosing(_read(transport, reader, request(), patience)) as events:
+            async with aclosing(_read(transport, reader, request(), patience, on_open)) as events:
                 async for event in events:
                     yield event
             if not reader.is_over:
@@ -46,11 +49,17 @@ async def wait_or_raise(patience: Patience, error: Error) -> None:
 
 
 async def _read(
-    transport: AsyncTransport, reader: StreamReader[Event], request: Request, patience: Patience
+    transport: AsyncTransport,
+    reader: StreamReader[Event],
+    request: Request,
+    patience: Patience,
+    on_open: Callable[[AsyncAnswer], None] | None,
 ) -> AsyncGenerator[Event, None]:
     """The events of one connection."""
     reader.reconnect()
     async with transport.open(request) as answer:
+        if on_open is not None:
+            on_open(answer)
         async with aclosing(answer.aiter_bytes()) as chunks:
             async for chunk in chunks:
                 for event in reader.feed(chunk):

@@ -5,15 +5,26 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from types import TracebackType
 from typing import Any
 
 from .. import _requests, _wire
 from .._colour import AsyncOnLine, async_shield
+from .._feed import check_sandbox_types
 from ..errors import CommandFailed, Error, SandboxNotFound
-from ..models import ExecResult, Resources, Runtime, SandboxInfo, SandboxMetrics, SandboxState
+from ..models import (
+    Event,
+    ExecResult,
+    Resources,
+    Runtime,
+    SandboxInfo,
+    SandboxMetrics,
+    SandboxState,
+)
 from ._exec import AsyncOutput, run_streamed
+from ._feed import AsyncOnEvent, AsyncSubscription, read_events, subscribe
 from ._files import AsyncFiles
 from ._processes import AsyncProcesses
 from ._terminals import AsyncTerminals
@@ -187,6 +198,31 @@ class AsyncSandbox:
         """
         request = _requests.get_metrics(self.id)
         return _wire.decode(SandboxMetrics, await self._transport.send(request))
+
+    async def events(
+        self,
+        types: str | Sequence[str] | None = None,
+        *,
+        since: str | None = None,
+        follow: bool = True,
+    ) -> AsyncGenerator[Event, None]:
+        """What happens to this sandbox and in it, until it has ended; as `events` of the client."""
+        wanted = () if types is None else check_sandbox_types(types)
+        feed = read_events(self._transport, self.id, wanted, since, follow=follow)
+        async with aclosing(feed) as events:
+            async for event in events:
+                yield event
+
+    async def on(self, types: str | Sequence[str], on_event: AsyncOnEvent) -> AsyncSubscription:
+        """Calls `on_event` with each event of these `types` that happens from now on; `"*"` is all of them.
+
+        `terminated` is short for `sandbox.terminated`, and so on. `started`, which has happened already, is told
+        once all the same, unless the server was restarted since. `on_event` is called beside the rest of the program;
+        see the subscription that this returns. Raises `InvalidRequest` for a type that there is not.
+        """
+        wanted = check_sandbox_types(types)
+        from_start = wanted == ("sandbox.started",)
+        return await subscribe(self._transport, self.id, wanted, on_event, from_start=from_start)
 
     async def terminate(self) -> None:
         """Ends the sandbox and everything in it. May be repeated."""

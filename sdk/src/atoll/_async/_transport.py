@@ -7,8 +7,9 @@ It starts the private server where no other is known. It does not know what requ
 from __future__ import annotations
 
 import random
+import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 import httpcore2
@@ -23,6 +24,7 @@ from .._route import TRANSPORT_ERRORS, Route, translate_error
 from ..errors import Error, InvalidRequest
 
 if TYPE_CHECKING:
+    from ._feed import AsyncSubscription
     from ._socket import AsyncSocket
 
 MAX_CONNECTIONS = 1000
@@ -59,6 +61,15 @@ class AsyncAnswer:
             except TRANSPORT_ERRORS as error:
                 raise translate_error(error, self._endpoint, self._wait) from error
 
+    def hang_up(self) -> None:
+        """Ends the connection under whoever reads from it, in whichever thread, who then meets `ConnectionLost`."""
+        stream = self._response.extensions.get("network_stream")
+        connection = None if stream is None else stream.get_extra_info("socket")
+        if connection is not None:
+            # Closing it would not wake a thread that waits for it; and it may be closed already.
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
     async def aclose(self) -> None:
         await self._response.aclose()
 
@@ -75,6 +86,8 @@ class AsyncTransport:
         self._pool: httpcore2.AsyncConnectionPool | None = None
         self._route: Route | None = None
         self._closed = False
+        self.subscriptions: set[AsyncSubscription] = set()
+        """What runs beside, to be ended before the connections are."""
 
     @property
     def max_retries(self) -> int:
@@ -108,7 +121,9 @@ class AsyncTransport:
         return await open_socket(route, request.target)
 
     async def aclose(self) -> None:
-        """Closes connections and gives the private server back. May be repeated."""
+        """Ends subscriptions, closes connections and gives the private server back. May be repeated."""
+        for subscription in tuple(self.subscriptions):
+            await subscription.cancel()
         self._closed = True
         pool, self._pool = self._pool, None
         lease, self._lease = self._lease, None

@@ -3,6 +3,7 @@
 """The synchronous client."""
 
 from ._client import Atoll
+from ._feed import Subscription
 from ._files import Files
 from ._keys import Keys
 from ._process import Process
@@ -22,6 +23,7 @@ __all__ = [
     "Sandbox",
     "SandboxList",
     "Sandboxes",
+    "Subscription",
     "Terminal",
     "Terminals",
     "Watch",

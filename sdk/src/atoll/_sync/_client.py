@@ -4,13 +4,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
 from types import TracebackType
 from typing import Any
 
 from .. import _requests, _wire
 from .._config import load_settings, mask_key
-from ..models import Health, ImageInfo, ImageList, PoolInfo
+from .._feed import check_types
+from ..models import Event, Health, ImageInfo, ImageList, PoolInfo
+from ._feed import OnEvent, Subscription, read_events, subscribe
 from ._keys import Keys
 from ._sandboxes import Sandboxes
 from ._transport import Transport
@@ -103,8 +106,36 @@ class Atoll:
         """Has the server hold `size` sandboxes ready, at most 1000, until it ends. They are built in the background."""
         return _wire.decode(PoolInfo, self._transport.send(_requests.resize_pool(size)))
 
+    def events(
+        self,
+        types: str | Sequence[str] | None = None,
+        *,
+        since: str | None = None,
+        follow: bool = True,
+    ) -> Generator[Event, None]:
+        """What happens to the server's sandboxes and in them, of some `types` or of all.
+
+        Begins with the oldest that the server still knows, behind the event with the id `since`, or with
+        `since="latest"` now. Goes on by itself where it was when the connection breaks, for a minute. What cannot be
+        told is told to be missing: an event of the type `events.lost`, which comes whatever the `types`. With
+        `follow=False` it ends with what there is now. The key needs the scope `events:read`.
+        """
+        wanted = check_types(types)
+        feed = read_events(self._transport, None, wanted, since, follow=follow)
+        with closing(feed) as events:
+            for event in events:
+                yield event
+
+    def on(self, types: str | Sequence[str], on_event: OnEvent) -> Subscription:
+        """Calls `on_event` with each event of these `types` that happens from now on; `"*"` is all of them.
+
+        `on_event` is called beside the rest of the program; see the subscription that this returns.
+        Raises `InvalidRequest` for a type that there is not.
+        """
+        return subscribe(self._transport, None, check_types(types), on_event)
+
     def close(self) -> None:
-        """Closes connections, and a private server with the last client. May be repeated.
+        """Ends subscriptions, closes connections, and a private server with the last client. May be repeated.
 
         Sandboxes of any other server live on.
         """

@@ -13,23 +13,26 @@ from .._colour import sync_sleep
 from .._following import Patience, StreamReader
 from .._requests import Request
 from ..errors import ConnectionLost, Error
-from ._transport import Transport
+from ._transport import Answer, Transport
 
 Event = TypeVar("Event")
 
 
 def follow_stream(
-    transport: Transport, reader: StreamReader[Event], request: Callable[[], Request]
+    transport: Transport,
+    reader: StreamReader[Event],
+    request: Callable[[], Request],
+    on_open: Callable[[Answer], None] | None = None,
 ) -> Generator[Event, None]:
     """All that `reader` makes of the answers to one request after another, until it is over.
 
-    `request` makes the next one, which begins where the reader is. Raises what does not pass, and what goes on for a
-    minute.
+    `request` makes the next one, which begins where the reader is. `on_open` gets each answer before it is read.
+    Raises what does not pass, and what goes on for a minute.
     """
     patience = Patience()
     while not reader.is_over:
         try:
-            with closing(_read(transport, reader, request(), patience)) as events:
+            with closing(_read(transport, reader, request(), patience, on_open)) as events:
                 for event in events:
                     yield event
             if not reader.is_over:
@@ -47,11 +50,17 @@ def wait_or_raise(patience: Patience, error: Error) -> None:
 
 
 def _read(
-    transport: Transport, reader: StreamReader[Event], request: Request, patience: Patience
+    transport: Transport,
+    reader: StreamReader[Event],
+    request: Request,
+    patience: Patience,
+    on_open: Callable[[Answer], None] | None,
 ) -> Generator[Event, None]:
     """The events of one connection."""
     reader.reconnect()
     with transport.open(request) as answer:
+        if on_open is not None:
+            on_open(answer)
         with closing(answer.iter_bytes()) as chunks:
             for chunk in chunks:
                 for event in reader.feed(chunk):

@@ -6,15 +6,26 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
 from types import TracebackType
 from typing import Any
 
 from .. import _requests, _wire
 from .._colour import SyncOnLine, sync_shield
+from .._feed import check_sandbox_types
 from ..errors import CommandFailed, Error, SandboxNotFound
-from ..models import ExecResult, Resources, Runtime, SandboxInfo, SandboxMetrics, SandboxState
+from ..models import (
+    Event,
+    ExecResult,
+    Resources,
+    Runtime,
+    SandboxInfo,
+    SandboxMetrics,
+    SandboxState,
+)
 from ._exec import Output, run_streamed
+from ._feed import OnEvent, Subscription, read_events, subscribe
 from ._files import Files
 from ._processes import Processes
 from ._terminals import Terminals
@@ -186,6 +197,31 @@ class Sandbox:
         """
         request = _requests.get_metrics(self.id)
         return _wire.decode(SandboxMetrics, self._transport.send(request))
+
+    def events(
+        self,
+        types: str | Sequence[str] | None = None,
+        *,
+        since: str | None = None,
+        follow: bool = True,
+    ) -> Generator[Event, None]:
+        """What happens to this sandbox and in it, until it has ended; as `events` of the client."""
+        wanted = () if types is None else check_sandbox_types(types)
+        feed = read_events(self._transport, self.id, wanted, since, follow=follow)
+        with closing(feed) as events:
+            for event in events:
+                yield event
+
+    def on(self, types: str | Sequence[str], on_event: OnEvent) -> Subscription:
+        """Calls `on_event` with each event of these `types` that happens from now on; `"*"` is all of them.
+
+        `terminated` is short for `sandbox.terminated`, and so on. `started`, which has happened already, is told
+        once all the same, unless the server was restarted since. `on_event` is called beside the rest of the program;
+        see the subscription that this returns. Raises `InvalidRequest` for a type that there is not.
+        """
+        wanted = check_sandbox_types(types)
+        from_start = wanted == ("sandbox.started",)
+        return subscribe(self._transport, self.id, wanted, on_event, from_start=from_start)
 
     def terminate(self) -> None:
         """Ends the sandbox and everything in it. May be repeated."""

@@ -8,8 +8,9 @@ It starts the private server where no other is known. It does not know what requ
 from __future__ import annotations
 
 import random
+import socket
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import httpcore2
@@ -24,6 +25,7 @@ from .._route import TRANSPORT_ERRORS, Route, translate_error
 from ..errors import Error, InvalidRequest
 
 if TYPE_CHECKING:
+    from ._feed import Subscription
     from ._socket import Socket
 
 MAX_CONNECTIONS = 1000
@@ -60,6 +62,15 @@ class Answer:
             except TRANSPORT_ERRORS as error:
                 raise translate_error(error, self._endpoint, self._wait) from error
 
+    def hang_up(self) -> None:
+        """Ends the connection under whoever reads from it, in whichever thread, who then meets `ConnectionLost`."""
+        stream = self._response.extensions.get("network_stream")
+        connection = None if stream is None else stream.get_extra_info("socket")
+        if connection is not None:
+            # Closing it would not wake a thread that waits for it; and it may be closed already.
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
         self._response.close()
 
@@ -76,6 +87,8 @@ class Transport:
         self._pool: httpcore2.ConnectionPool | None = None
         self._route: Route | None = None
         self._closed = False
+        self.subscriptions: set[Subscription] = set()
+        """What runs beside, to be ended before the connections are."""
 
     @property
     def max_retries(self) -> int:
@@ -107,7 +120,9 @@ class Transport:
         return open_socket(route, request.target)
 
     def close(self) -> None:
-        """Closes connections and gives the private server back. May be repeated."""
+        """Ends subscriptions, closes connections and gives the private server back. May be repeated."""
+        for subscription in tuple(self.subscriptions):
+            subscription.cancel()
         self._closed = True
         pool, self._pool = self._pool, None
         lease, self._lease = self._lease, None

@@ -21,7 +21,7 @@ from ._terminal import complain
 
 COMMANDS = (
     *("run", "create", "ls", "exec", "shell", "cp", "watch", "rm"),
-    *("ps", "logs", "attach", "kill", "stats"),
+    *("ps", "logs", "attach", "kill", "stats", "events"),
     *("images", "keys", "pool", "serve", "doctor"),
 )
 

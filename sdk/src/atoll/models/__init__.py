@@ -6,6 +6,7 @@ each field's metadata (`ge`, `le`, `max_items`, `max_length`, `description`), fr
 parser and the OpenAPI document. Nothing here does I/O or imports anything else of Atoll.
 """
 
+from ._events import Event
 from ._files import (
     MAX_BATCH_FILES,
     MAX_ENCODED_PATH,
@@ -94,6 +95,7 @@ __all__ = [
     "CursorPagination",
     "ErrorAnswer",
     "ErrorBody",
+    "Event",
     "ExecRequest",
     "ExecResult",
     "FileChange",

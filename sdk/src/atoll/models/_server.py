@@ -91,8 +91,8 @@ class CreateKey:
     scopes: list[str] = field(
         default_factory=lambda: ["sandbox:*"],
         metadata=described(
-            "what it may do: `sandbox:read`, `sandbox:files` and so on, `sandbox:*` for all of these, `keys:manage`, "
-            "`pool:manage`, `metrics:read`, "
+            "what it may do: `sandbox:read`, `sandbox:files`, `events:read` and so on, `sandbox:*` for all of these, "
+            "`keys:manage`, `pool:manage`, `metrics:read`, "
             "or `full`; nothing that the key lacks that asks",
             max_items=32,
         ),

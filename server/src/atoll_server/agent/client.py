@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from typing import Final, Self, TypeVar
 
 from atoll_server.agent.connection import Connection
+from atoll_server.agent.ends import ENDS_FEATURE, ProcessEnds
 from atoll_server.agent.errors import AgentError, AgentProtocolError
 from atoll_server.agent.frames import Kind
 from atoll_server.agent.messages import (
@@ -73,6 +74,7 @@ class AgentClient:
     def __init__(self, socket_path: str) -> None:
         self.path = socket_path
         self.generation = GENERATION
+        self.tells_ends = False
         self.starting = asyncio.Semaphore(STARTS_AT_ONCE)
 
     async def hello(self, timeout: float) -> Hello:
@@ -81,6 +83,7 @@ class AgentClient:
             await connection.send_control({"op": "hello", "generation": GENERATION})
             hello = await reply(connection, HELLO, timeout)
         self.generation = min(GENERATION, hello.generation)
+        self.tells_ends = ENDS_FEATURE in hello.features
         return hello
 
     def start(self, request: StartRequest, *, kill_on_leave: bool = True) -> AgentProcess:
@@ -109,6 +112,10 @@ class AgentClient:
                 budget -= len(payload)
                 if len(found) > MAX_PROCESSES or budget < 0:
                     raise AgentProtocolError("agent lists more processes than there can be")
+
+    def ends(self) -> ProcessEnds:
+        """Every process that ends from now on, inside `async with`. For an agent that `tells_ends`."""
+        return ProcessEnds(self, self._newer("ends", {}))
 
     @asynccontextmanager
     async def stdin(self, process: int) -> AsyncIterator[ProcessInput]:

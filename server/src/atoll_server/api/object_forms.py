@@ -22,7 +22,7 @@ class Objects(Protocol):
     """The type of the last one."""
 
     @property
-    def place(self) -> int:
+    def place(self) -> int | str:
         """Where to resume behind the object that was made last."""
 
     def begin(self, events: Any) -> Iterable[Object]:
@@ -97,8 +97,9 @@ class ObjectEvents:
         return b"".join(map(self._event, self._objects.finish()))
 
     def _event(self, value: Object) -> bytes:
-        lines = (value["type"].encode("ascii"), self._objects.place, encode(value))
-        return b"event: %b\nid: %d\ndata: %b\n\n" % lines
+        place = str(self._objects.place).encode("ascii")
+        lines = (value["type"].encode("ascii"), place, encode(value))
+        return b"event: %b\nid: %b\ndata: %b\n\n" % lines
 
 
 def _line(value: Object) -> bytes:

@@ -303,7 +303,7 @@ def _kind_schema(kind: Any, entry: Field, components: Components, *, strict: boo
     if typing.get_origin(kind) is list:
         items = _kind_schema(
             typing.get_args(kind)[0],
-            dataclasses.replace(entry, metadata={}),
+            dataclasses.replace(entry, metadata=_item_limits(entry)),
             components,
             strict=strict,
         )
@@ -319,6 +319,11 @@ def _kind_schema(kind: Any, entry: Field, components: Components, *, strict: boo
     if typing.get_origin(kind) is dict:
         return _mapping_schema(entry, strict=strict)
     return {**_PLAIN[kind], **(_limits(kind, entry) if strict else {})}
+
+
+def _item_limits(entry: Field) -> Schema:
+    one_of = entry.metadata.get("items_one_of")
+    return {} if one_of is None else {"one_of": one_of}
 
 
 def _mapping_schema(entry: Field, *, strict: bool) -> Schema:

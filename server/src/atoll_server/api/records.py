@@ -66,7 +66,8 @@ def parse_json(record: type[Record], raw: bytes) -> Record:
 
 
 def parse_query(record: type[Record], query: bytes) -> Record:
-    """The record in this query string, or `Malformed`. A mapping field `m` is written `m[key]=value`.
+    """The record in this query string, or `Malformed`. A mapping field `m` is written `m[key]=value`, one with several
+    values is repeated.
 
     Text is percent-encoded bytes; those that are not UTF-8 become surrogates, as in `os.fsdecode`.
     """
@@ -236,6 +237,9 @@ class _Reader(Generic[Record]):
                 raise Malformed(
                     f"unknown query parameter {_shown(name)}; known: {self._query_names()}"
                 )
+            if _is_list(entry):
+                values.setdefault(entry.name, []).append(_parse_query_text(entry, text))
+                continue
             target = values.setdefault(entry.name, {}) if bracket else values
             place = key[:-1] if bracket else entry.name
             if place in target:
@@ -359,6 +363,8 @@ def _checks(entry: Field) -> Iterator[Check]:
         yield _check_pattern(limits["pattern"], limits["pattern_says"])
     if any(typing.get_origin(kind) in (list, dict) for kind in entry.kinds):
         yield _check_items(limits.get("min_items", 0), limits.get("max_items", ITEMS_LIMIT))
+    if "items_one_of" in limits:
+        yield _check_each(_check_one_of(limits["items_one_of"]))
     if "max_key_length" in limits:
         yield _check_key_length(limits["max_key_length"])
     if "max_value_length" in limits:
@@ -413,6 +419,10 @@ def _check_items(least: int, most: int) -> Check:
         return f"must have {least or 'at most'}{' to' if least else ''} {most} entries; got {len(value)}"
 
     return check
+
+
+def _check_each(check: Check) -> Check:
+    return lambda value: next(filter(None, map(check, value)), None)
 
 
 def _check_key_length(most: int) -> Check:
@@ -482,6 +492,10 @@ def _parse_query_text(entry: Field, text: bytes) -> Any:
 
 def _is_mapping(entry: Field) -> bool:
     return any(typing.get_origin(kind) is dict for kind in entry.kinds)
+
+
+def _is_list(entry: Field) -> bool:
+    return any(typing.get_origin(kind) is list for kind in entry.kinds)
 
 
 def _is_enum(kind: Any) -> typing.TypeGuard[type[Enum]]:

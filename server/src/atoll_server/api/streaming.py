@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one module that turns what the engine gives piece by piece into an answer that grows.
 
-Three tasks: one reads the events of a process or a watch into a bounded mailbox, one sends what lies there, one waits
-for the client to go away. A client that is slow fills the mailbox, which stops the reading, which stops the process.
-How the events are written stands in `forms`, `process_forms` and `change_forms`.
+Three tasks: one reads what a process, a watch or the event log tells into a bounded mailbox, one sends what lies
+there, one waits for the client to go away. A client that is slow fills the mailbox, which stops the reading, which
+stops the process. How it is written stands in `forms`, `process_forms`, `change_forms` and `event_forms`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from starlette.types import Receive, Scope, Send
 from atoll_server.api.errors import ClientGone, error_members
 from atoll_server.api.routing import Answer, unless_gone, wait_gone
 from atoll_server.engine.errors import SandboxFailed, TooLarge
+from atoll_server.engine.events import EventsEnd, SandboxEvent
 from atoll_server.engine.model import ChangesEnd, Entry, Exit, FileChange, Output, Process
 
 HEARTBEAT_SECONDS = 15.0
@@ -28,8 +29,8 @@ MAILBOX_BYTES = 512 * 1024
 CHANGE_BYTES = 256
 """What a change weighs in the mailbox besides its paths."""
 
-Last = Exit | Process | ChangesEnd
-Event = Output | FileChange
+Last = Exit | Process | ChangesEnd | EventsEnd
+Event = Output | FileChange | SandboxEvent
 OpenedFile = AbstractAsyncContextManager[tuple[Entry, AsyncIterable[bytes]]]
 RenderLast = Callable[[Any], Mapping[str, Any]]
 Event_contra = TypeVar("Event_contra", bound=Event, contravariant=True)
@@ -224,6 +225,8 @@ def _size(event: Event | Last | Exception) -> int:
         return len(event.data)
     if isinstance(event, FileChange):
         return CHANGE_BYTES + len(event.path or b"") + len(event.from_path or b"")
+    if isinstance(event, SandboxEvent):
+        return event.size
     return 0
 
 

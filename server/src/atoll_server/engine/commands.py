@@ -8,7 +8,7 @@ import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 from atoll_server.agent.client import AgentClient
 from atoll_server.agent.errors import AgentError, AgentFailure
@@ -33,6 +33,7 @@ _REQUEST_ERRORS: Final[dict[str, type[errors.EngineError]]] = {
     "invalid": errors.InvalidRequest,
     "limit": errors.TooLarge,
 }
+WasOomKilled = Callable[[int], bool]
 _NO_OPTIONS: Final = StartOptions()
 _SIGKILL: Final = 9
 _SHELL_SAW_SIGKILL: Final = 128 + _SIGKILL
@@ -47,17 +48,35 @@ class ProcessDefaults:
     sandbox_id: SandboxId | None = None
 
 
+class Witness(Protocol):
+    """Who is told what becomes of a command. None of it may wait or raise."""
+
+    def started(self, number: int, cwd: str) -> None: ...
+
+    def wrote(self, output: Output) -> None: ...
+
+    def ended(self, exit: Exit) -> None: ...
+
+    def failed(self, error: errors.EngineError) -> None: ...
+
+    def left(self) -> None:
+        """Nobody waits for it any more, whether it has ended or not."""
+
+
 async def execute(
     agent: AgentClient,
     command: Command,
     *,
     defaults: ProcessDefaults,
     limit: int = OUTPUT_LIMIT,
-    claim_oom_kill: Callable[[], bool] | None = None,
+    was_oom_killed: WasOomKilled | None = None,
+    witness: Witness | None = None,
 ) -> Completed:
     """Run a command to its end and keep the last `limit` bytes of each stream. See `start`."""
     tails = Tails(limit)
-    async with start(agent, command, defaults=defaults, claim_oom_kill=claim_oom_kill) as running:
+    async with start(
+        agent, command, defaults=defaults, was_oom_killed=was_oom_killed, witness=witness
+    ) as running:
         while isinstance(event := await anext(running), Output):
             tails.append(event)
     return tails.completed(event)
@@ -68,14 +87,15 @@ def start(
     command: Command,
     *,
     defaults: ProcessDefaults,
-    claim_oom_kill: Callable[[], bool] | None = None,
+    was_oom_killed: WasOomKilled | None = None,
+    witness: Witness | None = None,
 ) -> RunningCommand:
     """A command that runs inside `async with`; `async for` gives its output and at last its exit.
 
-    Leaving before the exit kills the whole tree. `claim_oom_kill` answers whether a process of the sandbox was
-    killed for want of memory that was not claimed before; it is asked only about a command that ended by SIGKILL.
+    Leaving before the exit kills the whole tree. `was_oom_killed` answers whether the process of that number was
+    killed for want of memory; it is asked only about a command that ended by SIGKILL.
     """
-    return RunningCommand(agent, command, defaults, claim_oom_kill)
+    return RunningCommand(agent, command, defaults, was_oom_killed, witness)
 
 
 class RunningCommand:
@@ -86,20 +106,26 @@ class RunningCommand:
         agent: AgentClient,
         command: Command,
         defaults: ProcessDefaults,
-        claim_oom_kill: Callable[[], bool] | None,
+        was_oom_killed: WasOomKilled | None,
+        witness: Witness | None,
     ) -> None:
         self._sandbox_id = defaults.sandbox_id
-        self._claim_oom_kill = claim_oom_kill
+        self._was_oom_killed = was_oom_killed
+        self._witness = witness or _NOBODY
         self._command = command
         self._stdin = command.stdin
-        self._process: AgentProcess = agent.start(start_request(command, defaults))
+        self._request = start_request(command, defaults)
+        self._process: AgentProcess = agent.start(self._request)
         self._feeding: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         try:
             await self._process.__aenter__()
         except AgentFailure as failure:
-            raise not_started(failure, self._command, self._sandbox_id) from failure
+            error = not_started(failure, self._command, self._sandbox_id)
+            self._witness.failed(error)
+            raise error from failure
+        self._witness.started(self._process.process, self._request.cwd)
         if self._stdin:
             self._feeding = asyncio.get_running_loop().create_task(self._feed(self._stdin))
         return self
@@ -110,6 +136,7 @@ class RunningCommand:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._witness.left()
         await self._process.__aexit__(kind, error, traceback)
         if self._feeding is not None:
             self._feeding.cancel()
@@ -122,8 +149,15 @@ class RunningCommand:
         try:
             event = await self._process.__anext__()
         except AgentFailure as failure:
-            raise engine_error(failure, self._sandbox_id) from failure
-        return claimed(event, self._claim_oom_kill) if isinstance(event, Exit) else event
+            failed = engine_error(failure, self._sandbox_id)
+            self._witness.failed(failed)
+            raise failed from failure
+        if isinstance(event, Output):
+            self._witness.wrote(event)
+            return event
+        exit = judged(event, self._process.process, self._was_oom_killed)
+        self._witness.ended(exit)
+        return exit
 
     async def _feed(self, stdin: bytes) -> None:
         # A command need not read what it is given, and may be gone by now: its exit says how that went.
@@ -132,12 +166,29 @@ class RunningCommand:
                 await self._process.close_stdin()
 
 
-def claimed(exit: Exit, claim_oom_kill: Callable[[], bool] | None) -> Exit:
-    """The exit, with what the sandbox's control group knows of it."""
-    if claim_oom_kill is None or exit.timed_out:
+class _Nobody:
+    """A witness who does not care."""
+
+    def started(self, number: int, cwd: str) -> None: ...
+
+    def wrote(self, output: Output) -> None: ...
+
+    def ended(self, exit: Exit) -> None: ...
+
+    def failed(self, error: errors.EngineError) -> None: ...
+
+    def left(self) -> None: ...
+
+
+_NOBODY: Final = _Nobody()
+
+
+def judged(exit: Exit, number: int, was_oom_killed: WasOomKilled | None) -> Exit:
+    """The exit of a process, with what the sandbox's control group knows of it."""
+    if was_oom_killed is None or exit.timed_out:
         return exit
     was_killed = exit.signal == _SIGKILL or exit.code == _SHELL_SAW_SIGKILL
-    return replace(exit, oom_killed=True) if was_killed and claim_oom_kill() else exit
+    return replace(exit, oom_killed=True) if was_killed and was_oom_killed(number) else exit
 
 
 def start_request(

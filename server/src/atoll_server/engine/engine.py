@@ -13,13 +13,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from atoll_server.clock import Clock
-from atoll_server.engine import commands, errors
+from atoll_server.engine import commands, errors, states
 from atoll_server.engine.admission import Admission, AdmissionSettings
 from atoll_server.engine.builder import Builder, KeepProcesses
+from atoll_server.engine.chronicle import Chronicle
 from atoll_server.engine.commands import ProcessDefaults, RunningCommand
+from atoll_server.engine.events import EventFilter, EventLog, Reading
 from atoll_server.engine.files import Files
 from atoll_server.engine.images import Image, Images
-from atoll_server.engine.lifecycle import SWEEP_EVERY, Lifecycle, Live
+from atoll_server.engine.lifecycle import SWEEP_EVERY, Lifecycle
+from atoll_server.engine.live import Live
 from atoll_server.engine.model import (
     Cause,
     Command,
@@ -81,12 +84,14 @@ class Engine:
         store: Store,
         images: Images,
         runtimes: Runtimes,
+        chronicle: Chronicle,
     ) -> None:
         self._settings = settings
         self._lifecycle = lifecycle
         self._store = store
         self._images = images
         self._runtimes = runtimes
+        self._chronicle = chronicle
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -110,6 +115,7 @@ class Engine:
         kind = settings.runtime or next(iter(runtimes.usable))
         standing = [Shape.of(spec, kind) for spec in settings.standing if kind in runtimes.usable]
         admission = Admission(settings.admission, paths.disks)
+        chronicle = Chronicle(EventLog(clock))
         lifecycle = Lifecycle(
             sites,
             builder,
@@ -117,12 +123,13 @@ class Engine:
             clock,
             admission=admission,
             pool=settings.pool,
+            chronicle=chronicle,
             standing=standing,
             sweep_every=settings.sweep_every,
         )
         async with lifecycle.running():
             try:
-                yield cls(settings, lifecycle, store, images, runtimes)
+                yield cls(settings, lifecycle, store, images, runtimes, chronicle)
             finally:
                 await lifecycle.empty_pool()
                 if settings.private:
@@ -191,6 +198,24 @@ class Engine:
         """What was counted since the start, and which sandboxes there are."""
         return self._lifecycle.statistics()
 
+    def events(
+        self, wanted: EventFilter, *, since: str | None = None, follow: bool = True
+    ) -> Reading:
+        """What happens, and what has happened lately after the event `since`; see `EventLog.read`.
+
+        Raises `SandboxNotFound` where a sandbox is asked for that never was. The events of one end with it.
+        """
+        sandbox_id = wanted.sandbox_id
+        if sandbox_id is None:
+            return self._chronicle.log.read(wanted, since=since, follow=follow)
+        self.get(sandbox_id)
+        return self._chronicle.log.read(
+            wanted,
+            since=since,
+            follow=follow,
+            is_over=lambda: states.is_ended(self.get(sandbox_id).state),
+        )
+
     def list(self, wanted: SandboxFilter) -> Page:
         """A page of sandboxes, newest first, ended ones too."""
         return self._store.list(wanted)
@@ -210,7 +235,8 @@ class Engine:
                 command,
                 defaults=_defaults(live),
                 limit=self._settings.output_limit if limit is None else limit,
-                claim_oom_kill=live.site.claim_oom_kill,
+                was_oom_killed=live.site.oom_kills.was_killed,
+                witness=self._chronicle.execution(live.sandbox, command),
             )
 
     def start(
@@ -219,7 +245,11 @@ class Engine:
         """Run a command and iterate over its output and its end. Leaving before the end kills its whole tree."""
         live = self._lifecycle.live(sandbox_id)
         running = commands.start(
-            live.agent, command, defaults=_defaults(live), claim_oom_kill=live.site.claim_oom_kill
+            live.agent,
+            command,
+            defaults=_defaults(live),
+            was_oom_killed=live.site.oom_kills.was_killed,
+            witness=self._chronicle.execution(live.sandbox, command),
         )
         return self._timed(live, running)
 
@@ -247,11 +277,18 @@ class Engine:
             live.agent,
             _defaults(live),
             limit=self._settings.output_limit,
-            oom_kills=live.oom_kills,
+            was_oom_killed=live.site.oom_kills.was_killed,
             audiences=live.audiences,
             feeds=live.feeds,
-            beside=self._lifecycle.run_beside,
+            on_start=lambda command, number, cwd: self._note_start(live, command, number, cwd),
+            beside=self._lifecycle.tasks.run_beside,
         )
+
+    def _note_start(self, live: Live, command: Command, number: int, cwd: str) -> None:
+        """A process runs that nobody waits for: its end is heard of all the same."""
+        execution = self._chronicle.execution(live.sandbox, command)
+        execution.started(number, cwd)
+        live.ends.expect(number, execution, self._lifecycle.tasks.run_beside)
 
     def files(self, sandbox_id: SandboxId) -> Files:
         """The file operations of a sandbox. Raises `SandboxNotFound` or `SandboxNotRunning`."""

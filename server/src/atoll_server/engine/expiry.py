@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Deadlines of sandboxes, soonest first. Decides what is due; ending it is the lifecycle's."""
+"""Deadlines of sandboxes, soonest first. Says what is due; ending it is the lifecycle's."""
 
 from __future__ import annotations
 
+import asyncio
 import heapq
+from collections.abc import Callable
 
+from atoll_server.clock import Clock, wait_for_news
 from atoll_server.engine.model import SandboxId
 
 
@@ -14,11 +17,21 @@ class Deadlines:
     def __init__(self) -> None:
         self._current: dict[SandboxId, float] = {}
         self._heap: list[tuple[float, SandboxId]] = []
+        self._changed = asyncio.Event()
+
+    async def run(self, clock: Clock, on_due: Callable[[SandboxId], object]) -> None:
+        """Sleep until the next deadline or a change of deadlines, for ever."""
+        while True:
+            self._changed.clear()
+            for sandbox_id in self.take_due(clock.monotonic()):
+                on_due(sandbox_id)
+            await wait_for_news(clock, self._changed, self.next())
 
     def set(self, sandbox_id: SandboxId, at: float) -> None:
         """Set or move a deadline."""
         self._current[sandbox_id] = at
         heapq.heappush(self._heap, (at, sandbox_id))
+        self._changed.set()
 
     def drop(self, sandbox_id: SandboxId) -> None:
         """Forget a deadline; one that is not there is fine."""

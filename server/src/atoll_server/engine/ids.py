@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import secrets
 import string
@@ -12,6 +13,7 @@ from atoll_server.engine.model import ProcessId, SandboxId, WatchId
 _ALPHABET = string.ascii_lowercase + string.digits
 _LENGTH = 10
 _PROCESS = re.compile(r"proc_(0|[1-9][0-9]{0,18})")
+_EVENT = re.compile(r"evt_([a-z0-9]{10})_(0|[1-9][0-9]{0,17})")
 _WATCH = re.compile(r"watch_(0|[1-9][0-9]{0,18})")
 
 
@@ -38,6 +40,27 @@ def watch_id(number: int) -> WatchId:
 def watch_number(text: str) -> int | None:
     """The number in a watch's id; None where it is none."""
     return _number(_WATCH, text)
+
+
+def new_epoch() -> str:
+    """Names one life of a server, in the ids of its events."""
+    return "".join(secrets.choice(_ALPHABET) for _ in range(_LENGTH))
+
+
+def event_id(epoch: str, number: int) -> str:
+    """`evt_`, the life of the server, and the event's number in it."""
+    return f"evt_{epoch}_{number}"
+
+
+def event_place(text: str) -> tuple[str, int] | None:
+    """The life of a server and the number in an event's id; None where it is none."""
+    found = _EVENT.fullmatch(text)
+    return (found[1], int(found[2])) if found else None
+
+
+def trace_id(sandbox_id: SandboxId) -> str:
+    """32 hexadecimal digits, the same for all that is ever told of a sandbox."""
+    return hashlib.sha256(sandbox_id.encode()).hexdigest()[:32]
 
 
 def _number(pattern: re.Pattern[str], text: str) -> int | None:

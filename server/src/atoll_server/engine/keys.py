@@ -38,6 +38,7 @@ class Scope(enum.Enum):
     KEYS = "keys:manage"
     POOL = "pool:manage"
     METRICS = "metrics:read"
+    EVENTS = "events:read"
 
 
 ALL_SCOPES = frozenset(Scope)

@@ -12,7 +12,6 @@ import contextlib
 import logging
 import signal as signals
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterator
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -21,7 +20,14 @@ from atoll_server.agent.errors import AgentError, AgentFailure
 from atoll_server.agent.process import AttachedProcess
 from atoll_server.engine import commands, errors
 from atoll_server.engine.audience import Audiences, Follower
-from atoll_server.engine.commands import ProcessDefaults, Tails, claimed, not_started, start_request
+from atoll_server.engine.commands import (
+    ProcessDefaults,
+    Tails,
+    WasOomKilled,
+    judged,
+    not_started,
+    start_request,
+)
 from atoll_server.engine.ids import process_id, process_number
 from atoll_server.engine.model import (
     Command,
@@ -44,30 +50,14 @@ KEEP_ENDED: Final = 256
 KEEP_ENDED_SECONDS: Final = 3600.0
 KILL_PATIENCE: Final = 30.0
 REPLAY_BYTES: Final = 64 << 10
-OOM_KILLS_REMEMBERED: Final = 1024
+
+OnStart = Callable[[Command, int, str], object]
 
 _CODES: Final[dict[str, type[errors.EngineError]]] = {
     "not_found": errors.ProcessNotFound,
     "stdin_closed": errors.StdinClosed,
     "slow": errors.StillRunning,
 }
-
-
-@dataclass
-class OomKills:
-    """Which processes of a sandbox ran out of memory: whoever asks first claims it, and all others hear the same."""
-
-    claim: Callable[[], bool]
-
-    def __post_init__(self) -> None:
-        self._known: dict[int, bool] = {}
-
-    def of(self, number: int) -> bool:
-        if number not in self._known:
-            if len(self._known) >= OOM_KILLS_REMEMBERED:
-                self._known.pop(next(iter(self._known)))
-            self._known[number] = self.claim()
-        return self._known[number]
 
 
 class Feeds:
@@ -91,7 +81,8 @@ class Processes:
     """What one does with the processes of one sandbox. Nothing is kept between two calls.
 
     `audiences` are the sandbox's: who follows the same process elsewhere shares a connection with those here.
-    `feeds` are the sandbox's too. `beside` runs work that outlives the call, for as long as the server runs.
+    `feeds` are the sandbox's too. `on_start` is told of each process that is started, with its number and directory.
+    `beside` runs work that outlives the call, for as long as the server runs.
     """
 
     def __init__(
@@ -100,18 +91,20 @@ class Processes:
         defaults: ProcessDefaults,
         *,
         limit: int = commands.OUTPUT_LIMIT,
-        oom_kills: OomKills | None = None,
+        was_oom_killed: WasOomKilled | None = None,
         audiences: Audiences | None = None,
         feeds: Feeds | None = None,
+        on_start: OnStart | None = None,
         beside: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
         self._agent = agent
         self._defaults = defaults
         self._sandbox_id = defaults.sandbox_id
         self._limit = limit
-        self._oom_kills = oom_kills
+        self._was_oom_killed = was_oom_killed
         self._audiences = Audiences(agent) if audiences is None else audiences
         self._feeds = Feeds() if feeds is None else feeds
+        self._on_start = on_start
         self._beside = beside
 
     async def start(self, command: Command, options: StartOptions) -> Process:
@@ -132,6 +125,8 @@ class Processes:
                 number = started.process
         except AgentFailure as failure:
             raise not_started(failure, command, self._sandbox_id) from failure
+        if self._on_start is not None:
+            self._on_start(command, number, request.cwd)
         if command.stdin:
             self._feeds.begin(number)
             self._beside(self._feed(number, command.stdin, end=not is_open))
@@ -240,16 +235,12 @@ class Processes:
             async with self._audiences.follow(_number(process_id), since=0) as followed:
                 async for event in followed:
                     if isinstance(event, Exit):
-                        exit = claimed(event, self._claim(_number(process_id)))
+                        exit = judged(event, _number(process_id), self._was_oom_killed)
                         completed = tails.completed(exit, is_cut=followed.dropped > 0)
                         # Asked while attached: what has a reader is the last to be forgotten.
                         return Waited(await self.get(process_id), completed)
                     tails.append(event)
         raise errors.SandboxFailed("the process's end was not reported")
-
-    def _claim(self, number: int) -> Callable[[], bool] | None:
-        kills = self._oom_kills
-        return None if kills is None else lambda: kills.of(number)
 
     async def _feed(self, number: int, data: bytes, *, end: bool) -> None:
         # A process need not read what it is given, and may be gone by now: its record says how that went.

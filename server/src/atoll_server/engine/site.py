@@ -13,9 +13,11 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from atoll_server.engine.images import Images
 from atoll_server.engine.model import RuntimeKind, SandboxId, SandboxSpec, Usage
+from atoll_server.engine.oom import OomKills
 from atoll_server.engine.steps import Step, run_steps, undo_steps
 from atoll_server.runtimes import kernel
 from atoll_server.runtimes.base import SOCKET_NAME, Launch, Runtime
@@ -69,8 +71,10 @@ class Site:
     group: Group
     ids: IdRange | None = None
     pid: int | None = None
-    own_oom_kills: int = field(default=0, compare=False)
-    oom_kills_claimed: int = field(default=0, compare=False)
+    oom_kills: OomKills = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        self.oom_kills = OomKills(self.group.oom_kills)
 
     @property
     def memory_threshold(self) -> int | None:
@@ -80,15 +84,9 @@ class Site:
             return None
         return (self.spec.limits.memory_mb + able.memory_overhead_mb // 2) << 20
 
-    def claim_oom_kill(self) -> bool:
-        """Whether a process was killed for the memory limit that no command has claimed yet; claims it."""
-        if self.group.oom_kills() + self.own_oom_kills <= self.oom_kills_claimed:
-            return False
-        self.oom_kills_claimed += 1
-        return True
-
-    def facts(self) -> Mapping[str, int | None]:
-        return {"pid": self.pid, "first_id": self.ids.first if self.ids else None}
+    def facts(self) -> Mapping[str, Any]:
+        first_id = self.ids.first if self.ids else None
+        return {"pid": self.pid, "first_id": first_id, "oom": self.oom_kills.facts()}
 
     def __repr__(self) -> str:
         return f"Site({self.sandbox_id}, {self.runtime.kind.value}, pid={self.pid})"
@@ -139,7 +137,7 @@ class Sites:
         sandbox_id: SandboxId,
         kind: RuntimeKind,
         spec: SandboxSpec,
-        facts: Mapping[str, int | None],
+        facts: Mapping[str, Any],
     ) -> Site:
         """The site of a sandbox made by an earlier run of the server, alive or not."""
         site = Site(
@@ -152,7 +150,7 @@ class Sites:
         first = facts.get("first_id")
         if first is not None:
             site.ids = self._ids.claim(first)
-        site.oom_kills_claimed = site.group.oom_kills()
+        site.oom_kills.restore(facts.get("oom"))
         return site
 
     def is_alive(self, site: Site) -> bool:
@@ -182,7 +180,7 @@ class Sites:
             # What is written inside takes blocks of the sparse image, and what is deleted gives them back.
             disk=os.stat(self._paths.disk(site.sandbox_id)).st_blocks * _BLOCK,
             disk_limit=site.spec.limits.disk_mb << 20,
-            oom_kills=used.oom_kills + site.own_oom_kills,
+            oom_kills=used.oom_kills + site.oom_kills.own,
             uptime=uptime,
         )
 

@@ -7,10 +7,12 @@ creating ──► running ⇄ paused            any ──► terminated
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 from collections.abc import Mapping
+from datetime import datetime
 
-from atoll_server.engine.model import State
+from atoll_server.engine.model import Cause, Sandbox, State
 
 
 class Event(enum.Enum):
@@ -43,6 +45,17 @@ def next_state(state: State, event: Event) -> State:
         return TRANSITIONS[state, event]
     except KeyError:
         raise IllegalTransition(f"{event.value} in state {state.value}") from None
+
+
+def ended(sandbox: Sandbox, *, at: datetime, cause: Cause, detail: str | None) -> Sandbox:
+    """The sandbox as it is once it has ended. What went wrong with it before is why."""
+    return dataclasses.replace(
+        sandbox,
+        state=next_state(sandbox.state, Event.ENDED),
+        terminated_at=at,
+        cause=sandbox.cause or cause,
+        detail=sandbox.detail or detail,
+    )
 
 
 def can_exec(state: State) -> bool:

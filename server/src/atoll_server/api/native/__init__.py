@@ -2,6 +2,7 @@
 """Atoll's own API, v1: `protocol/http/README.md`."""
 
 from atoll_server.api.native import (
+    events,
     execute,
     file_batches,
     files,
@@ -23,6 +24,7 @@ OPERATIONS = (
     *file_batches.OPERATIONS,
     *watches.OPERATIONS,
     *sandboxes.OPERATIONS,
+    *events.OPERATIONS,
     *health.OPERATIONS,
     *images.OPERATIONS,
     *keys.OPERATIONS,

@@ -115,10 +115,10 @@ def render_sandbox(sandbox: Sandbox) -> SandboxInfo:
         workdir=spec.workdir,
         timeout_ms=round(spec.lifetime * 1000),
         idle_timeout_ms=round(spec.idle_timeout * 1000),
-        created_at=_render_instant(sandbox.created_at),
-        started_at=_render_instant(sandbox.started_at) if sandbox.started_at else None,
-        paused_at=_render_instant(sandbox.paused_at) if sandbox.paused_at else None,
-        terminated_at=_render_instant(sandbox.terminated_at) if sandbox.terminated_at else None,
+        created_at=render_instant(sandbox.created_at),
+        started_at=render_instant(sandbox.started_at) if sandbox.started_at else None,
+        paused_at=render_instant(sandbox.paused_at) if sandbox.paused_at else None,
+        terminated_at=render_instant(sandbox.terminated_at) if sandbox.terminated_at else None,
         reason=sandbox.cause.value if sandbox.cause else None,
         detail=sandbox.detail,
     )
@@ -318,7 +318,7 @@ def render_key(key: ApiKey, text: str | None = None) -> KeyInfo:
         name=key.name,
         scopes=keys.render_scopes(key.scopes).split(),
         source=KeySource.SETTINGS if key.configured else KeySource.CREATED,
-        created_at=None if key.configured else _render_instant(key.created_at),
+        created_at=None if key.configured else render_instant(key.created_at),
         key=text,
     )
 
@@ -332,13 +332,13 @@ def render_path(raw: bytes) -> str:
     return raw.decode("utf-8", "replace")
 
 
-def _render_instant(moment: datetime) -> str:
+def render_instant(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
 def render_nanoseconds(nanoseconds: int) -> str:
     """A sandbox may give a file any time at all; one that no calendar holds is shown as its nearest end."""
     try:
-        return _render_instant(datetime.fromtimestamp(nanoseconds / 1e9, UTC))
+        return render_instant(datetime.fromtimestamp(nanoseconds / 1e9, UTC))
     except (OverflowError, ValueError, OSError):
         return "9999-12-31T23:59:59.999Z" if nanoseconds > 0 else "0001-01-01T00:00:00.000Z"
