@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The baselines: the same OCI runtimes without Atoll, on a bundle comparable to ours, and docker where it answers."""
+"""The baselines: the same OCI runtimes without Atoll, on a bundle comparable to ours."""
 
 from __future__ import annotations
 
@@ -161,43 +161,3 @@ def render_config(rootfs: Path, argv: Sequence[str], *, user_namespace: bool) ->
         ],
         "linux": linux,
     }
-
-
-class Docker:
-    """The docker of this host, if its daemon answers and has an image to run."""
-
-    def __init__(self) -> None:
-        self.missing = self._look()
-
-    def _look(self) -> str:
-        if shutil.which("docker") is None:
-            return "no docker"
-        if not _output(["docker", "version", "--format", "{{.Server.Version}}"]):
-            return "no daemon"
-        images = _output(["docker", "image", "ls", "--quiet"]).split()
-        self.image = images[0] if images else ""
-        return "" if images else "no image"
-
-    def start(self) -> str:
-        """Start a container in the background and return its id."""
-        return _output(
-            ["docker", "run", "--detach", "--network=none", self.image, "sleep", "infinity"]
-        )
-
-    def exec(self, container: str, argv: Sequence[str]) -> None:
-        """Run a command in it."""
-        subprocess.run(["docker", "exec", container, *argv], check=True, timeout=_TIMEOUT)
-
-    def delete(self, container: str) -> None:
-        """Remove it."""
-        _output(["docker", "rm", "--force", container])
-
-
-def _output(command: Sequence[str]) -> str:
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=_TIMEOUT, check=False
-        )
-    except OSError:
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""

@@ -10,7 +10,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from atoll import Atoll, Sandbox
-from benchmarks.bare import BareRuntime, Docker
+from benchmarks.bare import BareRuntime
+from benchmarks.peers import Peer, find_peers
 from tests.support.server import ServerProcess
 
 PROGRAMS = {"container": "crun", "gvisor": "runsc"}
@@ -19,13 +20,14 @@ CREATORS = 8
 
 @dataclass(frozen=True)
 class Bench:
-    """`unix` and `tcp` are clients of the same server. `runtimes` holds those that this host has."""
+    """`unix` and `tcp` are clients of the same server. `runtimes` holds those that this host has, `peers` also those
+    that it lacks."""
 
     server: ServerProcess
     unix: Atoll
     tcp: Atoll
     runtimes: tuple[str, ...]
-    docker: Docker
+    peers: tuple[Peer, ...]
     quick: bool
     say: Callable[[str], None]
 
@@ -63,4 +65,5 @@ def opened(*, quick: bool, say: Callable[[str], None]) -> Iterator[Bench]:
         unix = stack.enter_context(Atoll(api_url=f"unix://{server.socket}", api_key=server.api_key))
         tcp = stack.enter_context(Atoll(api_url=server.url, api_key=server.api_key))
         runtimes = tuple(name for name, program in PROGRAMS.items() if shutil.which(program))
-        yield Bench(server, unix, tcp, runtimes, Docker(), quick, say)
+        peers = stack.enter_context(find_peers())
+        yield Bench(server, unix, tcp, runtimes, peers, quick, say)

@@ -11,6 +11,7 @@ from atoll import Sandbox
 from benchmarks.bare import FOREVER, TRUE
 from benchmarks.bench import Bench
 from benchmarks.measure import Call, Row, interleave
+from benchmarks.peers import Peer
 from benchmarks.promises import CREATE_100, CREATE_COLD
 
 FAMILY = "create"
@@ -19,12 +20,13 @@ ALLOWED_AT_ONCE_S = {"container": 10.0}
 
 
 def run(bench: Bench) -> Iterator[Row]:
-    """Rows of every runtime, then docker's."""
+    """Rows of every runtime, then those of peers."""
     for runtime in bench.runtimes:
         yield from _cold(bench, runtime)
         yield _at_once(bench, runtime)
         yield _cycles(bench, runtime)
-    yield _docker(bench)
+    for peer in bench.peers:
+        yield from _peer_rows(bench, peer)
 
 
 def _cold(bench: Bench, runtime: str) -> Iterator[Row]:
@@ -119,11 +121,16 @@ def _rate(cycle: Call, seconds: float) -> float:
     return total / (time.perf_counter() - started)
 
 
-def _docker(bench: Bench) -> Row:
-    if bench.docker.missing:
-        return Row(FAMILY, "docker run, p50", "ms", None, note=bench.docker.missing)
-    started: list[str] = []
-    subjects: dict[str, Call] = {"docker": lambda: started.append(bench.docker.start())}
-    after: dict[str, Call] = {"docker": lambda: bench.docker.delete(started.pop())}
+def _peer_rows(bench: Bench, peer: Peer) -> Iterator[Row]:
+    started, cycles = f"{peer.name} run, p50", f"{peer.name}, whole cycles, {CLIENTS} loops"
+    if peer.missing:
+        yield Row(FAMILY, started, "ms", None, note=peer.missing)
+        yield Row(FAMILY, cycles, "/s", None, note=peer.missing)
+        return
+    bench.say(f"starts and cycles of {peer.name}")
+    made: list[str] = []
+    subjects: dict[str, Call] = {"start": lambda: made.append(peer.start())}
+    after: dict[str, Call] = {"start": lambda: peer.delete(made.pop())}
     series = interleave(subjects, rounds=bench.rounds(10, 3), after=after)
-    return Row(FAMILY, "docker run, p50", "ms", series["docker"].median_ms)
+    yield Row(FAMILY, started, "ms", series["start"].median_ms)
+    yield Row(FAMILY, cycles, "/s", _rate(peer.run, bench.rounds(10, 3)))

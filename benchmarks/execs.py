@@ -9,6 +9,7 @@ from atoll import Sandbox
 from benchmarks.bare import FOREVER, TRUE, run_on_host
 from benchmarks.bench import Bench
 from benchmarks.measure import Call, Promise, Row, Series, interleave
+from benchmarks.peers import Peer
 from benchmarks.promises import EXEC_CONTAINER, EXEC_GVISOR
 
 FAMILY = "exec"
@@ -25,10 +26,11 @@ for _ in range(int(sys.argv[1])):
 
 
 def run(bench: Bench) -> Iterator[Row]:
-    """Rows of every runtime, then docker's."""
+    """Rows of every runtime, then those of peers."""
     for runtime in bench.runtimes:
         yield from _runtime_rows(bench, runtime)
-    yield _docker_row(bench)
+    for peer in bench.peers:
+        yield _peer_row(bench, peer)
 
 
 def _runtime_rows(bench: Bench, runtime: str) -> Iterator[Row]:
@@ -75,18 +77,15 @@ def _pair(
     yield Row(FAMILY, f"{name}, p99", "ms", subject.p99_ms, f"{beside}, p99", series.p99_ms)
 
 
-def _docker_row(bench: Bench) -> Row:
-    if bench.docker.missing:
-        return Row(FAMILY, "docker exec, p50", "ms", None, note=bench.docker.missing)
-    container = bench.docker.start()
+def _peer_row(bench: Bench, peer: Peer) -> Row:
+    name = f"{peer.name} exec, p50"
+    if peer.missing:
+        return Row(FAMILY, name, "ms", None, note=peer.missing)
+    bench.say(f"exec in {peer.name}")
+    container = peer.start()
     try:
-        subjects: dict[str, Call] = {
-            "docker": lambda: bench.docker.exec(container, TRUE),
-            "host": run_on_host,
-        }
+        subjects: dict[str, Call] = {"peer": lambda: peer.exec(container), "host": run_on_host}
         series = interleave(subjects, rounds=bench.rounds(50, 10))
     finally:
-        bench.docker.delete(container)
-    return Row(
-        FAMILY, "docker exec, p50", "ms", series["docker"].median_ms, HOST, series["host"].median_ms
-    )
+        peer.delete(container)
+    return Row(FAMILY, name, "ms", series["peer"].median_ms, HOST, series["host"].median_ms)

@@ -30,7 +30,6 @@ LITTER = (
     [
         pytest.param(30, marks=pytest.mark.timeout(120)),
         pytest.param(200, marks=[pytest.mark.soak, pytest.mark.timeout(600)]),
-        pytest.param(10_000, marks=[pytest.mark.soak, pytest.mark.timeout(7200)]),
     ],
 )
 def test_terminated_sandboxes_leave_nothing_behind(count: int) -> None:

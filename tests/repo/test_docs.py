@@ -112,3 +112,16 @@ def test_promise_is_checked_by_something_that_exists_or_pending() -> None:
             unchecked.append(name)
     assert rows
     assert not unchecked
+
+
+def test_every_capability_of_the_server_is_explained_and_in_the_unit() -> None:
+    from atoll_server.privileges import KEPT
+
+    kept = {capability.name for capability in KEPT}
+    section = read("docs/concepts/isolation.md").partition("## What the server itself may do")[2]
+    explained = re.findall(r"^\| (`CAP_.*`) \|", section.partition("\n## ")[0], re.MULTILINE)
+    unit = re.search(r"CapabilityBoundingSet=((?:.*\\\n)*.*)", read("docs/guides/self-hosting.md"))
+    assert set(re.findall(r"CAP_\w+", " ".join(explained))) == kept
+    assert unit is not None
+    # Dropping the others from the bounding set takes one more, which is then dropped as well.
+    assert set(re.findall(r"CAP_\w+", unit.group(1))) == kept | {"CAP_SETPCAP"}

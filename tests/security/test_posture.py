@@ -226,11 +226,13 @@ def test_processes_are_nobody_on_the_host(sandbox: Sandbox, runtime: str) -> Non
             if ":\t" in line
         )
         name = status["Name"]
+        assert status["NoNewPrivs"] == "1", name
         if runtime == "container":
             assert int(status["Uid"].split()[0]) >= 65_536, name
             assert status["Seccomp"] == "2", name
         else:
             assert status["Seccomp"] == "2", name
             assert os.readlink(f"/proc/{pid}/ns/user") != os.readlink("/proc/self/ns/user"), name
-            assert int(status["CapEff"], 16) & ~RUNSC_CAPABILITIES == 0, name
+            for kind in ("CapBnd", "CapEff", "CapPrm", "CapInh"):
+                assert int(status[kind], 16) & ~RUNSC_CAPABILITIES == 0, (name, kind)
     sandbox.exec("pkill sleep")

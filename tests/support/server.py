@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -29,9 +29,12 @@ class ServerProcess:
     """`python -m atoll_server` on a temporary directory, a unix socket and a TCP port. Use it with `with`.
 
     Stopping is SIGTERM, and waits for the server to end its sandboxes; a server that does not end is an error.
+    `prefix` is a program, with its arguments, that becomes the server.
     """
 
-    def __init__(self, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, settings: Mapping[str, str] | None = None, *, prefix: Sequence[str] = ()
+    ) -> None:
         # Unix sockets lie below: the path must be short, so it is not pytest's.
         self.directory = Path(tempfile.mkdtemp(prefix="atoll-test-"))
         self.state_dir = self.directory / "state"
@@ -42,6 +45,7 @@ class ServerProcess:
         self.api_key = API_KEY
         self.url = f"http://127.0.0.1:{self.port}"
         self._settings = dict(settings or {})
+        self._prefix = tuple(prefix)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -54,7 +58,7 @@ class ServerProcess:
         """Start it and wait until it answers."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "atoll_server"],
+                [*self._prefix, sys.executable, "-m", "atoll_server"],
                 env=self._environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,

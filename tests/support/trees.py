@@ -20,7 +20,15 @@ def make_tree(root: Path, *, marker: str) -> Path:
     for name in ("bin", "etc"):
         (root / name).mkdir(parents=True)
     root.chmod(0o755)
-    for name in PROGRAMS:
+    add_programs(root, *PROGRAMS)
+    (root / "etc/passwd").write_text(PASSWD)
+    (root / "image").write_text(f"{marker}\n")
+    return root
+
+
+def add_programs(root: Path, *names: str) -> None:
+    """More programs of this host, with the libraries they need."""
+    for name in names:
         program = shutil.which(name)
         assert program is not None, f"this host has no {name}"
         shutil.copy(program, root / "bin" / name)
@@ -28,9 +36,6 @@ def make_tree(root: Path, *, marker: str) -> Path:
             target = root / library.relative_to("/")
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(library, target)
-    (root / "etc/passwd").write_text(PASSWD)
-    (root / "image").write_text(f"{marker}\n")
-    return root
 
 
 def describe_tree(root: Path) -> dict[str, tuple[object, ...]]:

@@ -14,6 +14,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from atoll_server import privileges
 from atoll_server.engine.engine import AGENT_BINARY
 from atoll_server.engine.model import RuntimeKind
 from atoll_server.runtimes import gvisor
@@ -47,7 +48,7 @@ class Program:
 
 @dataclass(frozen=True)
 class HostFacts:
-    """What was read of the host. `programs` holds those that were found, by name."""
+    """What was read of the host. `programs` holds those that were found, by name; `missing` are capabilities."""
 
     system: str
     machine: str
@@ -65,6 +66,7 @@ class HostFacts:
     memory_mb: int
     disk_mb: int
     state_directory: str
+    missing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -162,9 +164,12 @@ def _system(facts: HostFacts) -> Finding:
 
 
 def _root(facts: HostFacts) -> Finding:
-    if facts.root:
-        return Finding("root", Mark.FINE, "running as root")
-    return Finding("root", Mark.PROBLEM, "not running as root", "start the server as root")
+    if not facts.root:
+        return Finding("root", Mark.PROBLEM, "not running as root", "start the server as root")
+    if facts.missing:
+        detail = f"running as root without {', '.join(facts.missing)}"
+        return Finding("root", Mark.PROBLEM, detail, privileges.ADVICE)
+    return Finding("root", Mark.FINE, "running as root")
 
 
 def _agent(facts: HostFacts) -> Finding:
@@ -307,7 +312,14 @@ def collect_facts(state_directory: Path, *, agent: Path = AGENT_BINARY) -> HostF
         memory_mb=_read_available_memory(),
         disk_mb=_free_disk(state_directory),
         state_directory=str(state_directory),
+        missing=_read_missing(),
     )
+
+
+def _read_missing() -> tuple[str, ...]:
+    if platform.system() != "Linux":
+        return ()
+    return tuple(one.name for one in privileges.find_missing(privileges.held()))
 
 
 def _find_programs() -> dict[str, Program]:

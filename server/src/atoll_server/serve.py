@@ -25,7 +25,7 @@ from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
 from starlette.types import ASGIApp
 
 from atoll.models import CreateSandbox
-from atoll_server import __version__, logs
+from atoll_server import __version__, logs, privileges
 from atoll_server.api.app import build_app
 from atoll_server.api.connection import BoundedConnection
 from atoll_server.api.native.wire import parse_spec
@@ -68,6 +68,7 @@ def run(settings: Settings) -> int:
     try:
         _check_host(settings)
         _check_default_image(settings)
+        privileges.let_go()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(settings, SystemClock()))
     except ImageRefused as error:
@@ -112,6 +113,14 @@ def _check_host(settings: Settings) -> None:
         )
     if settings.private and not _is_waitable(STDIN):
         raise CannotServe("a private server lives as long as its stdin, which must be a pipe")
+    if not privileges.is_single_threaded():
+        raise CannotServe(
+            "something started a thread before the server dropped root's rights, which that thread would keep: "
+            "start the server without what instruments it"
+        )
+    if missing := privileges.find_missing(privileges.held()):
+        listed = ", ".join(f"{one.name} (for {one.why})" for one in missing)
+        raise CannotServe(f"the server lacks {listed}; {privileges.ADVICE}")
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, OPEN_FILES), hard))
 

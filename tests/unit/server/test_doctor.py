@@ -153,6 +153,7 @@ def test_runtime_that_does_not_answer_is_not_used() -> None:
         (replace(GOOD, system="Darwin"), "system"),
         (replace(GOOD, machine="riscv64"), "system"),
         (replace(GOOD, root=False), "root"),
+        (replace(GOOD, missing=("CAP_SETFCAP",)), "root"),
         (replace(GOOD, agent=None), "agent"),
         (replace(GOOD, cgroup="none", controllers=frozenset()), "cgroups"),
         (replace(GOOD, controllers=frozenset({"cpu", "pids"})), "cgroups"),

@@ -68,6 +68,10 @@ class Images:
                 if fault is not None:
                     raise ImageRefused(f"image {image.name!r}: {image.directory} {fault}")
 
+    def refresh(self) -> None:
+        """Follow what has changed on the host since, such as its packages. Blocks, but mostly has nothing to do."""
+        self._skeletons.prepare()
+
     def list(self) -> tuple[Image, ...]:
         """All there are: `host`, then those configured, in their order."""
         return tuple(self._images.values())

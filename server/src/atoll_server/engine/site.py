@@ -24,6 +24,7 @@ from atoll_server.runtimes.base import SOCKET_NAME, Launch, Runtime
 from atoll_server.runtimes.cgroups import Cgroups, Group, GroupLimits
 from atoll_server.runtimes.disk import make_disk
 from atoll_server.runtimes.idmap import IdRange, IdRanges
+from atoll_server.runtimes.stage import make_passable
 from atoll_server.runtimes.usage import read_usage
 
 KILL_TIMEOUT = 20.0
@@ -55,10 +56,11 @@ class HostPaths:
 
     def prepare(self) -> None:
         """Make the directories. The disks are root's alone."""
-        for directory, mode in ((self.images, 0o700), (self.disks, 0o700), (self.run, 0o711)):
+        for directory in (self.images, self.disks):
             directory.mkdir(parents=True, exist_ok=True)
-            directory.chmod(mode)
-        (self.run / "control").mkdir(mode=0o711, exist_ok=True)
+            directory.chmod(0o700)
+        make_passable(self.run)
+        make_passable(self.run / "control")
 
 
 @dataclass
@@ -249,6 +251,7 @@ class Sites:
         self._paths.disk(site.sandbox_id).unlink(missing_ok=True)
 
     def _start_runtime(self, site: Site) -> None:
+        self._images.refresh()
         launch = Launch(
             sandbox_id=site.sandbox_id,
             limits=site.spec.limits,

@@ -13,6 +13,8 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from atoll_server.runtimes.stage import make_passable
+
 _LAYOUT_VERSION = "2"
 _USER_ID = 1000
 _DIRECTORIES: Mapping[str, int] = {
@@ -123,7 +125,7 @@ class Skeletons:
         return self._directory / f"base-{_LAYOUT_VERSION}"
 
     def prepare(self) -> None:
-        """Make those that are not there. Blocks."""
+        """Make those that are not there, `host` anew where the host's /etc has changed since. Blocks."""
         self._directory.mkdir(parents=True, exist_ok=True)
         _ensure(self.host, _build_host)
         _ensure(self.frame, _build_frame)
@@ -148,9 +150,11 @@ def _ensure(target: Path, build: Callable[[Path], None]) -> None:
         building.chmod(0o755)
         build(building)
         building.rename(target)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(building, ignore_errors=True)
-        raise
+        # Another thread that builds a sandbox has made it in the meantime.
+        if not (isinstance(error, OSError) and target.exists()):
+            raise
 
 
 def _build_host(root: Path) -> None:
@@ -160,18 +164,18 @@ def _build_host(root: Path) -> None:
             (root / name).symlink_to(f"usr/{name}")
     for name in _COPIED_FROM_ETC:
         _copy_public(Path("/etc", name), root / "etc" / name)
-    (root / _AGENT).touch(0o755)
+    _make_file(root / _AGENT, mode=0o755)
 
 
 def _build_frame(root: Path) -> None:
     _make_directories(root, _FRAME)
-    (root / _AGENT).touch(0o755)
+    _make_file(root / _AGENT, mode=0o755)
 
 
 def _build_base(root: Path) -> None:
     _make_directories(root, _DIRECTORIES)
     for name, text in _ETC.items():
-        (root / "etc" / name).write_text(text)
+        _make_file(root / "etc" / name, text)
     (root / "etc" / "mtab").symlink_to("/proc/self/mounts")
     for name in _OWNED_BY_USER:
         os.chown(root / name, _USER_ID, _USER_ID)
@@ -183,11 +187,16 @@ def _make_directories(root: Path, names: Iterable[str]) -> None:
         (root / name).chmod(_DIRECTORIES[name])
 
 
+def _make_file(path: Path, text: str = "", *, mode: int = 0o644) -> None:
+    path.write_text(text)
+    path.chmod(mode)  # whatever the server's umask
+
+
 def _copy_public(source: Path, target: Path) -> None:
     """Copy what everyone on the host may read, links as links; leave the rest out."""
     if not source.exists() and not source.is_symlink():
         return
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_passable(target.parent, mode=0o755)
     if source.is_dir() and not source.is_symlink():
         shutil.copytree(source, target, symlinks=True, ignore=_ignore_private)
     elif source.is_symlink() or source.stat().st_mode & 0o004:

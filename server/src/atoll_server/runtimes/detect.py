@@ -15,6 +15,7 @@ from atoll_server.runtimes.base import Runtime
 from atoll_server.runtimes.container import Crun, Runc
 from atoll_server.runtimes.gvisor import Runsc
 from atoll_server.runtimes.oci import Paths
+from atoll_server.runtimes.stage import make_passable
 
 VERSION_TIMEOUT = 5.0
 _CONTAINER_MISSING = "neither crun nor runc is installed: install the package crun"
@@ -42,7 +43,7 @@ def find_runtimes(*, agent: Path, run: Path) -> Runtimes:
     """Look for the programs, and make the directories of their notes. Blocks while runsc says its version."""
 
     def paths(name: str) -> Paths:
-        (run / name).mkdir(mode=0o711, parents=True, exist_ok=True)
+        make_passable(run / name)
         return Paths(agent=agent, state=run / name)
 
     runsc = find_program("runsc")

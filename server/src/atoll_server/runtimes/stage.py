@@ -18,6 +18,8 @@ from atoll_server.runtimes.bundle import AGENT_PATH
 STAGE = Path("/run/atoll/stage")
 
 _STAGE_SIZE = "size=1m,nr_inodes=1k,mode=0755"
+# A sandbox's root is nobody on the host, and must pass through what is made here.
+_UMASK = 0o022
 _LAYER_FLAGS = kernel.MS_NOSUID | kernel.MS_NODEV
 # What is deleted inside is freed on the host; inode tables are not written out in the background (megabytes each).
 _DISK_OPTIONS = "discard,noinit_itable"
@@ -29,8 +31,10 @@ def build_stage(launch: Launch, *, agent: Path) -> Staged:
     The calling thread stays in that namespace; see `kernel.enter_private_mounts`. Everything lies below one path that
     every user may pass through, as a sandbox's root is nobody on the host, wherever the server keeps its things.
     """
-    STAGE.mkdir(mode=0o755, parents=True, exist_ok=True)
     kernel.enter_private_mounts()
+    # The thread has left the others' umask with their mounts: this is its own, and that of the runtime it starts.
+    os.umask(_UMASK)
+    STAGE.mkdir(mode=0o755, parents=True, exist_ok=True)
     _hide_unified_cgroups()
     kernel.mount("tmpfs", str(STAGE), "tmpfs", _LAYER_FLAGS, _STAGE_SIZE)
     disk, root, control = (STAGE / name for name in ("disk", "root", "control"))
@@ -44,6 +48,15 @@ def build_stage(launch: Launch, *, agent: Path) -> Staged:
     kernel.bind(str(agent), f"{root}{AGENT_PATH}", kernel.MS_RDONLY | _LAYER_FLAGS)
     kernel.bind(str(launch.control), str(control))
     return Staged(STAGE, root, control)
+
+
+def make_passable(directory: Path, *, mode: int = 0o711) -> None:
+    """Make a directory that every user may pass through, whatever the umask, with those above it that are missing."""
+    missing = [path for path in (directory, *directory.parents) if not path.exists()]
+    for path in reversed(missing):
+        path.mkdir(exist_ok=True)
+        path.chmod(mode)
+    directory.chmod(mode)
 
 
 def _hide_unified_cgroups() -> None:
