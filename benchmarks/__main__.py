@@ -15,7 +15,17 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import creates, execs, memory, neighbours, pool, processes, readers, streams
+from benchmarks import (
+    creates,
+    execs,
+    memory,
+    neighbours,
+    pool,
+    previews,
+    processes,
+    readers,
+    streams,
+)
 from benchmarks.bench import Bench, opened
 from benchmarks.machine import describe_machine
 from benchmarks.measure import Row, Verdict
@@ -31,6 +41,7 @@ FAMILIES: dict[str, Callable[[Bench], Iterator[Row]]] = {
     readers.FAMILY: readers.run,
     processes.FAMILY: processes.run,
     neighbours.FAMILY: neighbours.run,
+    previews.FAMILY: previews.run,
     memory.FAMILY: memory.run,
 }
 _MARKS = {Verdict.KEPT: "[green]kept[/]", Verdict.BROKEN: "[red]broken[/]", Verdict.NONE: ""}

@@ -25,6 +25,7 @@ READERS_TEN = Promise("readers-ten", at_most=2.0)
 PROCESSES_500 = Promise("processes-500", at_least=1.0)
 PROCESSES_100X5 = Promise("processes-100x5", at_least=1.0)
 QUIET = Promise("quiet", at_most=3.0)
+PREVIEW_LATENCY = Promise("preview-latency", at_most=1.0)
 AGENT_IDLE = Promise("agent-idle", at_most=1.0)
 
 ALL = (
@@ -48,5 +49,6 @@ ALL = (
     PROCESSES_500,
     PROCESSES_100X5,
     QUIET,
+    PREVIEW_LATENCY,
     AGENT_IDLE,
 )

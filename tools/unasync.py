@@ -42,6 +42,8 @@ NAMES = {
     "AsyncOnLine": "SyncOnLine",
     "AsyncOnEvent": "OnEvent",
     "AsyncOutput": "Output",
+    "AsyncPortStream": "PortStream",
+    "AsyncPorts": "Ports",
     "AsyncProcess": "Process",
     "AsyncProcessList": "ProcessList",
     "AsyncProcesses": "Processes",
@@ -79,6 +81,8 @@ PHRASES = {
     "many tasks at once, of one event loop": "many threads at once",
     "Ctrl-C, or cancelling,": "Ctrl-C",
     "whose task was cancelled": "that was interrupted",
+    "Sending and receiving may go on at the same time.": "Nothing is received while `send` waits for a program that "
+    "does not read; the asynchronous client does both at once.",
 }
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _KEYWORD_IN_TEXT = re.compile(r"\b(?:await |async (?=with\b|for\b|def\b))")

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::deadline::Deadlines;
 use crate::drainer::Drainer;
 use crate::history::History;
+use crate::ports::exchange::Exchange;
 use crate::process::Processes;
 use crate::sys_unsafe::Limit;
 use crate::users::Users;
@@ -20,6 +21,7 @@ pub struct Agent {
     pub drainer: Arc<Drainer>,
     pub users: Users,
     pub watches: Arc<Watches>,
+    pub exchange: Arc<Exchange>,
     /// Opened once: the sandbox may remove or replace `/dev/null` later.
     pub null: File,
     /// The limit of open files that processes get.
@@ -40,6 +42,7 @@ impl Agent {
             history,
             users: Users::new(),
             watches: Arc::default(),
+            exchange: Arc::default(),
             null,
             process_files,
             has_oom_score: !matches!(score.trim(), "" | "0"),

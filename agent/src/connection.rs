@@ -90,6 +90,14 @@ impl Connection {
         Ok(Some(Frame { kind: header.kind, offset: header.offset, payload }))
     }
 
+    /// The bare stream and what has been read of it: from here on there are no frames.
+    pub fn detach(&mut self) -> Result<(UnixStream, Vec<u8>)> {
+        let stream = self.stream.try_clone()?;
+        let unread = self.inbox[self.start..self.end].to_vec();
+        self.start = self.end;
+        Ok((stream, unread))
+    }
+
     /// Lets the inbox grow so that content arrives in few large reads.
     pub fn expect_bulk(&mut self) {
         self.make_room(BULK_INBOX_BYTES);

@@ -34,7 +34,12 @@ pub mod errno {
     pub const ENOTEMPTY: i32 = 39;
     pub const ELOOP: i32 = 40;
     pub const EOPNOTSUPP: i32 = 95;
+    pub const EAFNOSUPPORT: i32 = 97;
+    pub const EADDRNOTAVAIL: i32 = 99;
+    pub const ENETUNREACH: i32 = 101;
     pub const ECONNRESET: i32 = 104;
+    pub const ECONNREFUSED: i32 = 111;
+    pub const EHOSTUNREACH: i32 = 113;
     pub const EDQUOT: i32 = 122;
 }
 
@@ -66,6 +71,10 @@ pub enum Error {
     SpawnFailed(i32),
     /// A path names something that is neither file nor directory, where a file is needed.
     NotAFile,
+    /// Nothing listens on the port.
+    Refused,
+    /// Whoever listens on the port has not taken the connection for too long.
+    PortBusy,
     /// A system call failed with this error number.
     System(i32),
     /// The client has gone: there is nobody to tell, work stops.
@@ -81,7 +90,8 @@ impl Error {
             Error::Generation => "generation",
             Error::UnknownUser => "unknown_user",
             Error::UnknownProcess | Error::UnknownWatch => "not_found",
-            Error::ProcessRuns => "busy",
+            Error::ProcessRuns | Error::PortBusy => "busy",
+            Error::Refused => "refused",
             Error::StdinClosed => "stdin_closed",
             Error::Slow => "slow",
             Error::BadDirectory(_) => "bad_directory",
@@ -141,6 +151,8 @@ impl fmt::Display for Error {
             Error::ProgramNotExecutable(_) => out.write_str("the program cannot be executed"),
             Error::SpawnFailed(_) => out.write_str("the process could not be made"),
             Error::NotAFile => out.write_str("not a regular file"),
+            Error::Refused => out.write_str("nothing listens on the port"),
+            Error::PortBusy => out.write_str("the port takes no connections at the moment"),
             Error::System(number) => {
                 let text = io::Error::from_raw_os_error(*number).to_string();
                 out.write_str(text.split(" (os error").next().unwrap_or("system error"))

@@ -10,6 +10,8 @@ pub mod connection;
 pub mod deadline;
 pub mod directory;
 pub mod drainer;
+#[allow(unsafe_code)]
+pub mod epoll_unsafe;
 pub mod error;
 #[allow(unsafe_code)]
 pub mod file_unsafe;
@@ -27,6 +29,7 @@ pub mod msgpack;
 pub mod outbox;
 pub mod output;
 pub mod path;
+pub mod ports;
 pub mod process;
 #[allow(unsafe_code)]
 pub mod pty_unsafe;

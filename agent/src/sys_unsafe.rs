@@ -29,6 +29,7 @@ pub const SIGSTOP: c_int = 19;
 pub const SIGWINCH: c_int = 28;
 pub const LAST_SIGNAL: c_int = 64;
 
+const SHUT_WR: c_int = 1;
 const F_SETFL: c_int = 4;
 const F_GETFL: c_int = 3;
 const F_SETPIPE_SZ: c_int = 1031;
@@ -79,6 +80,7 @@ extern "C" {
     fn __errno_location() -> *mut c_int;
     fn poll(fds: *mut PollFd, count: c_ulong, timeout: c_int) -> c_int;
     fn recv(fd: c_int, buffer: *mut c_void, length: usize, flags: c_int) -> isize;
+    fn shutdown(fd: c_int, how: c_int) -> c_int;
     fn send(fd: c_int, buffer: *const c_void, length: usize, flags: c_int) -> isize;
     fn read(fd: c_int, buffer: *mut c_void, length: usize) -> isize;
     fn write(fd: c_int, buffer: *const c_void, length: usize) -> isize;
@@ -136,6 +138,12 @@ pub fn send_bytes(fd: &impl AsRawFd, bytes: &[u8], flags: c_int) -> io::Result<u
     let flags = flags | MSG_NOSIGNAL;
     // SAFETY: pointer and length describe the slice, which the kernel only reads.
     check_size(unsafe { send(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags) })
+}
+
+/// The peer reads to the end; it may still send.
+pub fn end_sending(fd: &impl AsRawFd) -> io::Result<()> {
+    // SAFETY: takes integers only.
+    check(unsafe { shutdown(fd.as_raw_fd(), SHUT_WR) }).map(drop)
 }
 
 pub fn read_bytes(fd: &impl AsRawFd, buffer: &mut [u8]) -> io::Result<usize> {

@@ -13,10 +13,11 @@ use json::Json;
 const GOLDEN: &str = include_str!("../../protocol/agent/gen-1.json");
 const LATER: &str = include_str!("../../protocol/agent/gen-2.json");
 const LATEST: &str = include_str!("../../protocol/agent/gen-3.json");
+const NEWEST: &str = include_str!("../../protocol/agent/gen-4.json");
 
 #[test]
 fn golden_frames_are_decoded_and_encoded_to_the_same_bytes() {
-    let generations = [(GOLDEN, 80), (LATER, 25), (LATEST, 20)];
+    let generations = [(GOLDEN, 80), (LATER, 25), (LATEST, 20), (NEWEST, 15)];
     for (generation, at_least) in generations {
         let generation = Json::parse(generation);
         let cases = generation.get("frames").items();

@@ -74,6 +74,12 @@ OPERATIONS = [
     ("GET", "/v1/sandboxes/{id}/watches/{watch_id}"),
     ("DELETE", "/v1/sandboxes/{id}/watches/{watch_id}"),
     ("GET", "/v1/sandboxes/{id}/watches/{watch_id}/changes"),
+    ("POST", "/v1/sandboxes/{id}/ports"),
+    ("GET", "/v1/sandboxes/{id}/ports"),
+    ("GET", "/v1/sandboxes/{id}/ports/listening"),
+    ("DELETE", "/v1/sandboxes/{id}/ports/{port}"),
+    ("POST", "/v1/sandboxes/{id}/ports/{port}/sign"),
+    ("GET", "/v1/sandboxes/{id}/ports/{port}/dial"),
 ]
 
 
@@ -125,6 +131,7 @@ def test_no_input_makes_the_server_fail(
         "POST", f"/v1/sandboxes/{sandbox_id}/processes", {"command": ["echo", "said"]}
     )
     watch_id = watch_that_ends(api, sandbox_id)
+    api.call("POST", f"/v1/sandboxes/{sandbox_id}/ports", {"port": 3000})
     # Each example that fits makes a sandbox.
     examples = 8 if (method, path) == ("POST", "/v1/sandboxes") else EXAMPLES
 
@@ -143,6 +150,10 @@ def test_no_input_makes_the_server_fail(
             case.path_parameters["process_id"] = started.json()["id"]
         if "{watch_id}" in path and mode is GenerationMode.POSITIVE:
             case.path_parameters["watch_id"] = watch_id
+        if "{port}" in path and mode is GenerationMode.POSITIVE:
+            case.path_parameters["port"] = "3000"
+        if path.endswith("/listening") and "waitMs" in case.query:
+            case.query["waitMs"] = 1  # each would be waited for
         if method == "POST" and path.endswith("/execute") and isinstance(case.body, dict):
             case.body["timeoutMs"] = 1000
         if path.endswith("/events"):

@@ -13,6 +13,7 @@ import pytest
 from atoll_server.engine.keys import ALL_SCOPES, SANDBOX_SCOPES, Scope, make_key
 from atoll_server.engine.model import (
     Cause,
+    ExposedPort,
     Limits,
     RuntimeKind,
     Sandbox,
@@ -242,3 +243,34 @@ def cheapest(call: object) -> float:
         call()
         took.append(time.perf_counter() - began)
     return min(took)
+
+
+def test_exposed_ports_are_kept_until_they_are_removed(store: Store) -> None:
+    one, other = SandboxId("sb_1"), SandboxId("sb_2")
+    ports = [
+        ExposedPort(one, 3000, "a", False, START),
+        ExposedPort(one, 3001, "b", True, START),
+        ExposedPort(other, 3000, "c", False, START),
+    ]
+    for port in reversed(ports):
+        store.put_port(port)
+    assert store.ports() == tuple(ports)
+
+    private = dataclasses.replace(ports[0], is_private=True)
+    store.put_port(private)
+    assert store.ports() == (private, *ports[1:])
+
+    store.remove_port(one, 3001)
+    store.remove_port(one, 9999)
+    assert store.ports() == (private, ports[2])
+
+    store.remove_ports(one)
+    assert store.ports() == (ports[2],)
+
+
+def test_secret_is_made_once(store: Store) -> None:
+    first, other = store.secret("first"), store.secret("other")
+
+    assert store.secret("first") == first
+    assert len(first) == 32
+    assert first != other

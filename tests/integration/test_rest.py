@@ -62,6 +62,12 @@ DOCUMENTED = {
     ("GET", "/v1/sandboxes/{id}/watches/{watch_id}"),
     ("DELETE", "/v1/sandboxes/{id}/watches/{watch_id}"),
     ("GET", "/v1/sandboxes/{id}/watches/{watch_id}/changes"),
+    ("POST", "/v1/sandboxes/{id}/ports"),
+    ("GET", "/v1/sandboxes/{id}/ports"),
+    ("GET", "/v1/sandboxes/{id}/ports/listening"),
+    ("DELETE", "/v1/sandboxes/{id}/ports/{port}"),
+    ("POST", "/v1/sandboxes/{id}/ports/{port}/sign"),
+    ("GET", "/v1/sandboxes/{id}/ports/{port}/dial"),
 }
 NEED_A_KEY = sorted(DOCUMENTED - PUBLIC)
 WRONG_KEYS = {

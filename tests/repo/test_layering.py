@@ -41,6 +41,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "atoll_server.logs",
         "atoll.models",
     ),
+    "atoll_server.proxy": ("atoll_server.proxy", "atoll_server.engine"),
     "atoll_server.host": (),
     "atoll_server.credentials": (),
     "atoll_server.privileges": ("atoll_server.credentials",),

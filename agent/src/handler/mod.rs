@@ -4,11 +4,13 @@
 pub mod attach;
 pub mod changes;
 pub mod configure;
+pub mod dial;
 pub mod ends;
 pub mod files;
 pub mod forget;
 pub mod hello;
 pub mod kill_largest;
+pub mod ports;
 pub mod processes;
 pub mod resize;
 pub mod signal;
@@ -24,11 +26,13 @@ use crate::error::{Error, Result};
 use crate::message::Fields;
 
 /// The highest generation that this agent speaks; it speaks all below it too.
-pub const GENERATION: u64 = 3;
+pub const GENERATION: u64 = 4;
 /// Has no journals.
 pub const FIRST_GENERATION: u64 = 1;
 /// The first that watches directories.
 pub const WATCHES_GENERATION: u64 = 3;
+/// The first that connects to ports.
+pub const PORTS_GENERATION: u64 = 4;
 
 pub fn serve(agent: &Agent, mut connection: Connection) {
     if let Err(error) = serve_request(agent, &mut connection) {
@@ -63,6 +67,9 @@ fn serve_request(agent: &Agent, connection: &mut Connection) -> Result<()> {
         "unwatch" => unwatch::apply(agent, connection, &request),
         "watch" => watch::apply(agent, connection, &request),
         "watches" => watches::apply(agent, connection, &request),
+        _ if generation < PORTS_GENERATION => files::apply(agent, connection, operation, &request),
+        "dial" => dial::apply(agent, connection, &request),
+        "ports" => ports::apply(connection, &request),
         _ => files::apply(agent, connection, operation, &request),
     }
 }
@@ -83,4 +90,13 @@ fn process_id(fields: &Fields) -> Result<u64> {
 /// The watch that a request is about.
 fn watch_number(fields: &Fields) -> Result<u64> {
     fields.number("watch")?.ok_or(Error::Invalid("watch is missing"))
+}
+
+/// The port that a request is about, if it names one.
+fn port_number(fields: &Fields) -> Result<Option<u16>> {
+    match fields.number("port")?.map(u16::try_from) {
+        None => Ok(None),
+        Some(Ok(port)) if port > 0 => Ok(Some(port)),
+        Some(_) => Err(Error::Invalid("a port is from 1 to 65535")),
+    }
 }

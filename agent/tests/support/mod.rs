@@ -72,6 +72,13 @@ impl Agent {
         client.finish()
     }
 
+    /// The same in generation 4.
+    pub fn newest(&self, op: &str, fields: &[(&str, Value)]) -> Answer {
+        let mut client = self.connect();
+        client.send_newest(op, fields);
+        client.finish()
+    }
+
     pub fn shell(&self, text: &str) -> Answer {
         self.request("start", &[("shell", str(text))])
     }
@@ -118,6 +125,11 @@ impl Client {
 
     pub fn send_later(&mut self, op: &str, fields: &[(&str, Value)]) {
         self.send_in_generation(2, op, fields);
+    }
+
+    /// The same in generation 4.
+    pub fn send_newest(&mut self, op: &str, fields: &[(&str, Value)]) {
+        self.send_in_generation(4, op, fields);
     }
 
     pub fn send_latest(&mut self, op: &str, fields: &[(&str, Value)]) {

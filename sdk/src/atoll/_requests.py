@@ -12,14 +12,16 @@ from typing import Any
 from urllib.parse import quote, quote_from_bytes
 
 from . import _wire
-from .errors import InvalidRequest
+from .errors import InvalidPort, InvalidRequest
 from .models import (
+    MAX_PORT,
     MAX_TERMINAL_SIDE,
     ChangeMode,
     ChangeOwner,
     CreateKey,
     CreateSandbox,
     ExecRequest,
+    ExposePort,
     FileToRead,
     FileToWrite,
     MakeDirectory,
@@ -30,6 +32,7 @@ from .models import (
     ResizePool,
     SandboxState,
     SignalProcess,
+    SignPort,
     StartProcess,
     StartWatch,
     WaitProcess,
@@ -541,6 +544,42 @@ def stream_events(
     return Request(b"GET", target, headers=(_NDJSON,), wait=HEARTBEAT_SILENCE_SECONDS)
 
 
+def expose_port(sandbox_id: str, port: int, *, private: bool | None) -> Request:
+    body = _wire.encode(ExposePort, {"port": check_port(port), "private": private})
+    return _post(_sandbox(sandbox_id) + "/ports", body, resend=Resend.ALWAYS)
+
+
+def list_ports(sandbox_id: str) -> Request:
+    return Request(b"GET", _sandbox(sandbox_id) + "/ports")
+
+
+def close_port(sandbox_id: str, port: int) -> Request:
+    # Sent twice, the second answer could be "not exposed" for what the first closed.
+    return Request(b"DELETE", _port(sandbox_id, port), resend=Resend.REFUSED)
+
+
+def sign_port(sandbox_id: str, port: int, *, lasts_ms: int) -> Request:
+    body = _wire.encode(SignPort, {"lasts_ms": lasts_ms})
+    return _post(_port(sandbox_id, port) + "/sign", body, resend=Resend.ALWAYS)
+
+
+def list_listening(sandbox_id: str, port: int | None = None, *, wait_ms: int = 0) -> Request:
+    query = {"port": None if port is None else check_port(port), "waitMs": wait_ms or None}
+    target = _with_query(_sandbox(sandbox_id) + "/ports/listening", query)
+    return Request(b"GET", target, wait=wait_ms / 1000 + COMMAND_MARGIN_SECONDS)
+
+
+def dial_port(sandbox_id: str, port: int) -> Request:
+    return Request(b"GET", _port(sandbox_id, port) + "/dial")
+
+
+def check_port(port: object) -> int:
+    """A port as a number; whether it can be exposed the server says."""
+    if type(port) is not int or not 0 <= port <= MAX_PORT:
+        raise InvalidPort(f"a port is a number from 1 to {MAX_PORT}, not {port!r:.80}")
+    return port
+
+
 def render_mode(mode: int | str | None) -> str | None:
     """Permission bits as they travel: octal digits. Text is taken as such, a number as its value: 0o755."""
     if mode is None or isinstance(mode, str):
@@ -560,6 +599,10 @@ def _process(sandbox_id: str, process_id: str) -> str:
 
 def _watch(sandbox_id: str, watch_id: str) -> str:
     return f"{_sandbox(sandbox_id)}/watches/{_id('a watch', watch_id)}"
+
+
+def _port(sandbox_id: str, port: int) -> str:
+    return f"{_sandbox(sandbox_id)}/ports/{check_port(port)}"
 
 
 def _word(word: object) -> str:

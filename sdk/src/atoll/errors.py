@@ -11,7 +11,10 @@ Error
 │   ├── FileNotFound
 │   ├── KeyNotFound
 │   ├── ProcessNotFound    unknown, or ended too long ago
-│   └── WatchNotFound      unknown, stopped, or without a reader for too long
+│   ├── WatchNotFound      unknown, stopped, or without a reader for too long
+│   └── PortNotExposed     never exposed, or closed
+├── InvalidPort            a number that is no port, or one that cannot be exposed
+├── PortNotListening       nothing listens there, inside the sandbox
 ├── SandboxNotRunning      not in a state for this
 ├── SandboxFailed          the sandbox broke
 ├── FileError              the file system inside said no; `reason` says how
@@ -129,6 +132,24 @@ class WatchNotFound(NotFound):
     """The sandbox has no such watch, or no longer: it was stopped, or nobody read it for too long."""
 
     code = "WATCH_NOT_FOUND"
+
+
+class PortNotExposed(NotFound):
+    """The port is not exposed, or no longer: it was closed."""
+
+    code = "PORT_NOT_EXPOSED"
+
+
+class InvalidPort(Error):
+    """No such port can be, or it is not one that can be exposed: those are 1024 to 65535."""
+
+    code = "INVALID_PORT"
+
+
+class PortNotListening(Error):
+    """Nothing in the sandbox listens on the port."""
+
+    code = "PORT_NOT_LISTENING"
 
 
 class SandboxNotRunning(Error):
@@ -311,6 +332,9 @@ _FROM_SERVER: dict[str, type[Error]] = {
         KeyNotFound,
         ProcessNotFound,
         WatchNotFound,
+        PortNotExposed,
+        InvalidPort,
+        PortNotListening,
         ProcessEnded,
         StdinClosed,
         Timeout,

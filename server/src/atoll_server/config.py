@@ -7,6 +7,7 @@ A value is taken from the arguments, else from `ATOLL_*`, else from the TOML fil
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 import types
 import typing
@@ -37,6 +38,10 @@ CONFIG_FILE_LIMIT = 1024 * 1024
 # A unix socket's path is at most 108 bytes; ours lie in `run_dir`, a sandbox id and a name below it.
 RUN_DIR_LIMIT = 48
 SOCKET_PATH_LIMIT = 107
+_DOMAIN = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
+_PREVIEW_URL = re.compile(
+    r"https?://(\{port\}-\{label\}\.[a-z0-9.-]+(:[0-9]+)?/|[a-z0-9.\[\]:-]+/p/\{port\}-\{label\}/)"
+)
 
 
 class ConfigError(Exception):
@@ -50,6 +55,28 @@ class Settings:
     host: str = field(default="127.0.0.1", metadata={"description": "address to listen on"})
     port: int = field(
         default=7420, metadata={"description": "TCP port; 0 takes a free one", "ge": 0, "le": 65535}
+    )
+    preview_domain: str = field(
+        default="localhost",
+        metadata={
+            "description": "previews of ports answer at `PORT-LABEL.` and this; one that belongs to nothing else"
+        },
+    )
+    preview_url: str | None = field(
+        default=None,
+        metadata={
+            "description": "what the URL of a port is made from, with `{port}` and `{label}` in it; without it "
+            "`http://{port}-{label}.` with `preview_domain` and the port that previews answer at"
+        },
+    )
+    preview_port: int | None = field(
+        default=None,
+        metadata={
+            "description": "a TCP port for previews alone, on `host`; 0 takes a free one; without it they share `port` "
+            "with the API, and `private` takes a free one of the loopback",
+            "ge": 0,
+            "le": 65535,
+        },
     )
     socket: Path | None = field(
         default=None,
@@ -301,6 +328,7 @@ def load_settings(
     values = {**_read_file(config or env.get(ENV_PREFIX + "CONFIG")), **_read_env(env), **given}
     settings = Settings(**{name: _parse(name, value) for name, value in values.items()})
     _check_paths(settings)
+    _check_previews(settings)
     return settings
 
 
@@ -445,6 +473,21 @@ _TYPES: Mapping[str, Any] = {
 _LIMITS: Mapping[str, Mapping[str, Any]] = {
     entry.name: entry.metadata for entry in fields(Settings)
 }
+
+
+def _check_previews(settings: Settings) -> None:
+    if not _DOMAIN.fullmatch(settings.preview_domain):
+        raise ConfigError(
+            f"setting preview_domain: expected a name such as preview.example.com; got {settings.preview_domain!r}"
+        )
+    url = settings.preview_url
+    if url is not None and not _PREVIEW_URL.fullmatch(url):
+        raise ConfigError(
+            "setting preview_url: expected http:// or https://, then {port}-{label} once, as the first of the host "
+            f"or the last of the path; got {url!r}"
+        )
+    if settings.preview_port and settings.preview_port == settings.port:
+        raise ConfigError(f"setting preview_port: {settings.port} is the API's; choose another")
 
 
 def _check_paths(settings: Settings) -> None:

@@ -34,9 +34,10 @@ def set_up(level: str, style: str) -> None:
         logger.handlers.clear()
         logger.propagate = True
         logger.setLevel(logging.ERROR)
-    # How a stop ends requests that take too long is no error.
+    # How a stop ends requests that take too long is no error, nor is an answer that a program inside has cut off.
+    expected = ("Cancel ", "ASGI callable returned without completing response")
     logging.getLogger("uvicorn.error").addFilter(
-        lambda record: not str(record.msg).startswith("Cancel ")
+        lambda record: not str(record.msg).startswith(expected)
     )
     # The access log costs more than the request it tells of.
     logging.getLogger("uvicorn.access").propagate = False

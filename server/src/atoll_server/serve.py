@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import functools
 import json
 import logging
 import os
@@ -17,7 +18,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import TextIO
+from typing import TextIO, cast
 
 import uvicorn
 import uvloop
@@ -27,7 +28,7 @@ from starlette.types import ASGIApp
 from atoll.models import CreateSandbox
 from atoll_server import __version__, logs, privileges
 from atoll_server.api.app import build_app
-from atoll_server.api.connection import BoundedConnection
+from atoll_server.api.connection import BoundedConnection, Upgrades
 from atoll_server.api.native.wire import parse_spec
 from atoll_server.api.routing import ApiSettings
 from atoll_server.api.socket import MESSAGE_BYTES, PING_SECONDS, PONG_SECONDS, BoundedSocket
@@ -43,6 +44,7 @@ from atoll_server.engine.model import RuntimeKind
 from atoll_server.engine.pool_plan import PoolSettings
 from atoll_server.engine.store import Store, StoreError
 from atoll_server.engine.store_sqlite import SqliteStore
+from atoll_server.proxy.front import Front
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +55,8 @@ STDIN = 0
 GRACE_SECONDS = 3
 KEEP_ALIVE_SECONDS = 120
 BACKLOG = 1024
+LOOPBACK = "127.0.0.1"
+HTTP_PORT = 80
 OPEN_FILES = 65_536
 POOL_SIZE = 4
 PRUNE_EVERY_SECONDS = 3600.0
@@ -90,12 +94,20 @@ async def _serve(settings: Settings, clock: Clock) -> None:
         )
         keys, key_text = _load_keys(settings, store, clock)
         listeners = stack.enter_context(_listening(settings))
-        api = _api_settings(settings)
+        previews = stack.enter_context(_listening_for_previews(settings))
+        api = _api_settings(settings, _preview_url(settings, previews, listeners))
         async with Engine.open(_engine_settings(settings, api), store, clock) as engine:
             announce = _announcement(settings, listeners, engine, key_text)
             async with _pruning(settings, store, clock):
-                app = build_app(engine, api, keys, clock, _registry())
-                await _listen(app, settings, listeners, announce)
+                front = Front(
+                    build_app(engine, api, keys, clock, _registry()),
+                    engine,
+                    domain=settings.preview_domain,
+                    scheme=api.preview_url.partition(":")[0],
+                    is_key=lambda text: keys.verify(text) is not None,
+                    only_port=_port_of(previews),
+                )
+                await _listen(front, settings, [*listeners, *previews], announce)
 
 
 def _registry() -> CollectorRegistry:
@@ -173,7 +185,7 @@ def _pool_settings(settings: Settings) -> PoolSettings:
     )
 
 
-def _api_settings(settings: Settings) -> ApiSettings:
+def _api_settings(settings: Settings, preview_url: str) -> ApiSettings:
     return ApiSettings(
         default_image=settings.default_image,
         max_lifetime_ms=settings.max_lifetime_ms,
@@ -182,6 +194,7 @@ def _api_settings(settings: Settings) -> ApiSettings:
         auth_failures_per_minute=settings.auth_failures_per_minute,
         upload_idle_ms=settings.upload_idle_ms,
         limits=_limit_settings(settings),
+        preview_url=preview_url,
         version=__version__,
     )
 
@@ -260,6 +273,34 @@ def _listening(settings: Settings) -> Iterator[list[socket.socket]]:
                 settings.socket.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def _listening_for_previews(settings: Settings) -> Iterator[list[socket.socket]]:
+    """A socket for previews alone, where one is wanted: a browser reaches a private server nowhere else."""
+    if settings.preview_port is None and not settings.private:
+        yield []
+        return
+    host = LOOPBACK if settings.private else settings.host
+    with _listen_tcp(host, settings.preview_port or 0) as listener:
+        yield [listener]
+
+
+def _port_of(listeners: list[socket.socket]) -> int | None:
+    """The port of the first that listens on one."""
+    tcp = (it for it in listeners if it.family != socket.AF_UNIX)
+    return next((it.getsockname()[1] for it in tcp), None)
+
+
+def _preview_url(
+    settings: Settings, previews: list[socket.socket], listeners: list[socket.socket]
+) -> str:
+    """What URLs of ports are made from, where the settings do not say."""
+    if settings.preview_url is not None:
+        return settings.preview_url
+    port = _port_of([*previews, *listeners])
+    authority = settings.preview_domain + (f":{port}" if port not in (None, HTTP_PORT) else "")
+    return f"http://{{port}}-{{label}}.{authority}/"
+
+
 def _listen_tcp(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -324,9 +365,9 @@ async def _prune_forever(settings: Settings, store: Store, clock: Clock) -> None
 
 
 async def _listen(
-    app: ASGIApp, settings: Settings, listeners: list[socket.socket], announce: Callable[[], None]
+    front: Front, settings: Settings, listeners: list[socket.socket], announce: Callable[[], None]
 ) -> None:
-    config = _uvicorn_config(app, grace=0 if settings.private else GRACE_SECONDS)
+    config = _uvicorn_config(front, upgrades=front, grace=0 if settings.private else GRACE_SECONDS)
     server = _Server(config, announce, private=settings.private)
     with _watching_stdin(server.stop) if settings.private else contextlib.nullcontext():
         await server.serve(sockets=[listener.dup() for listener in listeners])
@@ -348,10 +389,12 @@ def _watching_stdin(on_close: Callable[[], None]) -> Iterator[None]:
         loop.remove_reader(STDIN)
 
 
-def _uvicorn_config(app: ASGIApp, *, grace: int = GRACE_SECONDS) -> uvicorn.Config:
+def _uvicorn_config(
+    app: ASGIApp, *, upgrades: Upgrades | None = None, grace: int = GRACE_SECONDS
+) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http=BoundedConnection,
+        http=cast(type[BoundedConnection], functools.partial(BoundedConnection, upgrades=upgrades)),
         ws=BoundedSocket,
         ws_max_size=MESSAGE_BYTES,
         ws_ping_interval=PING_SECONDS,

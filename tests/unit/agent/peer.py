@@ -72,6 +72,10 @@ class Talk:
         self._writer.write(data)
         await self._writer.drain()
 
+    async def rest(self) -> bytes:
+        """All that the client still sends, with no frames in it."""
+        return await self._reader.read()
+
     async def say(self, message: dict[str, Any]) -> None:
         await self.send(encode_control(message))
 

@@ -68,12 +68,12 @@ async def test_starts_beyond_the_bound_wait_until_one_is_answered(tmp_path: Path
 
 
 async def test_hello_gives_what_the_agent_says_of_itself(tmp_path: Path) -> None:
-    words = {"event": "done", "generation": 3, "version": "1", "pid": 1, "features": ["x"]}
+    words = {"event": "done", "generation": 4, "version": "1", "pid": 1, "features": ["x"]}
 
     async with peer(tmp_path, say({**words, "new": {"later": [1]}})) as agent:
         hello = await agent.hello(1)
 
-    assert (hello.generation, hello.version, hello.pid, hello.features) == (3, "1", 1, ["x"])
+    assert (hello.generation, hello.version, hello.pid, hello.features) == (4, "1", 1, ["x"])
 
 
 async def test_hello_waits_for_an_agent_that_does_not_listen_yet(tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ async def test_request_says_all_that_was_asked_for(tmp_path: Path) -> None:
     assert heard == [
         {
             "op": "start",
-            "generation": 3,
+            "generation": 4,
             "shell": b"echo \xff",
             "cwd": "/w",
             "make_cwd": True,
@@ -287,7 +287,7 @@ async def test_leaving_early_kills_the_tree_on_a_connection_of_its_own(tmp_path:
         async with agent.start(TRUE):
             pass
 
-    assert killed == [{"op": "signal", "generation": 3, "process": 7, "signal": 9, "tree": True}]
+    assert killed == [{"op": "signal", "generation": 4, "process": 7, "signal": 9, "tree": True}]
 
 
 async def test_leaving_after_the_exit_kills_nothing(tmp_path: Path) -> None:
@@ -675,7 +675,7 @@ async def test_each_operation_says_its_fields(tmp_path: Path) -> None:
         await agent.chmod(b"/a", 0o600, recursive=False)
         await agent.chown(b"/a", "user", None, recursive=True)
 
-    common = {"generation": 3}
+    common = {"generation": 4}
     assert heard == [
         {"op": "mkdir", **common, "path": b"/\xff", "parents": True, "mode": 0o700, "user": None},
         {"op": "move", **common, "source": "/a", "destination": "/b"},

@@ -31,7 +31,7 @@ from atoll_server.agent.frames import (
 
 PROTOCOL = Path(__file__).parents[3] / "protocol" / "agent"
 GENERATION, *LATER = (
-    json.loads((PROTOCOL / f"gen-{number}.json").read_bytes()) for number in (1, 2, 3)
+    json.loads((PROTOCOL / f"gen-{number}.json").read_bytes()) for number in (1, 2, 3, 4)
 )
 GOLDEN = [
     {**golden, "name": f"{golden['name']} ({generation['generation']})"}

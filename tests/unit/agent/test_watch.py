@@ -80,13 +80,13 @@ async def test_watch_is_active_and_known_when_it_returns(tmp_path: Path) -> None
     assert heard == [
         {
             "op": "watch",
-            "generation": 3,
+            "generation": 4,
             "path": b"/w\xff",
             "recursive": True,
             "keep": None,
             "linger_ms": 50,
         },
-        {"op": "watches", "generation": 3, "watch": 7},
+        {"op": "watches", "generation": 4, "watch": 7},
     ]
 
 

@@ -54,6 +54,7 @@ from atoll_server.engine.model import (
 from atoll_server.engine.pool import ShapeStatistics
 from atoll_server.engine.pool_plan import PoolSettings, Shape
 from atoll_server.engine.statistics import EngineStatistics, Tally
+from tests.unit.api.memory_ports import MemoryPorts
 from tests.unit.api.memory_processes import MemoryProcesses
 from tests.unit.api.memory_watches import MemoryWatches
 
@@ -85,6 +86,7 @@ class MemoryEngine:
         self.disks: dict[SandboxId, MemoryFiles] = {}
         self.started: dict[SandboxId, MemoryProcesses] = {}
         self.watched: dict[SandboxId, MemoryWatches] = {}
+        self.reached: dict[SandboxId, MemoryPorts] = {}
         self.commands: list[Command] = []
         self.left_early: list[Command] = []
         self.refusal: errors.EngineError | None = None
@@ -141,6 +143,7 @@ class MemoryEngine:
         self.disks[sandbox.id] = MemoryFiles()
         self.started[sandbox.id] = MemoryProcesses(_play_apart)
         self.watched[sandbox.id] = MemoryWatches()
+        self.reached[sandbox.id] = MemoryPorts(sandbox.id)
         return sandbox
 
     def get(self, sandbox_id: SandboxId) -> Sandbox:
@@ -216,6 +219,10 @@ class MemoryEngine:
     def watches(self, sandbox_id: SandboxId) -> MemoryWatches:
         self._live(sandbox_id)
         return self.watched[sandbox_id]
+
+    def ports(self, sandbox_id: SandboxId) -> MemoryPorts:
+        self._live(sandbox_id)
+        return self.reached[sandbox_id]
 
     def _live(self, sandbox_id: SandboxId) -> None:
         state = self.get(sandbox_id).state

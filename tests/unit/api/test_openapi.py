@@ -81,6 +81,11 @@ async def test_document_is_served_without_a_key_and_has_every_route() -> None:
         "/v1/sandboxes/{id}/files/move": ["post"],
         "/v1/sandboxes/{id}/files/stat": ["get"],
         "/v1/sandboxes/{id}/metrics": ["get"],
+        "/v1/sandboxes/{id}/ports": ["get", "post"],
+        "/v1/sandboxes/{id}/ports/listening": ["get"],
+        "/v1/sandboxes/{id}/ports/{port}": ["delete"],
+        "/v1/sandboxes/{id}/ports/{port}/dial": ["get"],
+        "/v1/sandboxes/{id}/ports/{port}/sign": ["post"],
         "/v1/sandboxes/{id}/processes": ["get", "post"],
         "/v1/sandboxes/{id}/processes/{process_id}": ["delete", "get"],
         "/v1/sandboxes/{id}/processes/{process_id}/attach": ["get"],
@@ -149,6 +154,7 @@ def requests(draw: st.DrawFn) -> Drawn:
     query = urlencode(draw(queries_of(operation)), errors="surrogatepass")
     path = operation.path.replace("{id}", draw(st.sampled_from(["sb_0000000000", "sb_none"])))
     path = path.replace("{process_id}", draw(st.sampled_from(["proc_1", "proc_2", "x"])))
+    path = path.replace("{port}", draw(st.sampled_from(["3000", "80", "x", "99999"])))
     path = path.replace("{watch_id}", draw(st.sampled_from(["watch_1", "watch_2", "x"])))
     path = path.replace("{key_id}", draw(st.sampled_from([OWN_KEY.id, "key_0"])))
     return Drawn(
@@ -168,6 +174,7 @@ async def test_no_request_fails_on_our_side(drawn: Drawn) -> None:
     client.engine.are_events_over = True
     await client.request("POST", f"/v1/sandboxes/{sandbox_id}/processes", {"command": "text"})
     await client.request("POST", f"/v1/sandboxes/{sandbox_id}/watches", {"path": "ended"})
+    await client.request("POST", f"/v1/sandboxes/{sandbox_id}/ports", {"port": 3000})
     await client.engine.watched[sandbox_id].kept[watch_id(1)].end(WatchEnd.REMOVED)
 
     answer = await client.request(

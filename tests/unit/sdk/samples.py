@@ -189,6 +189,27 @@ def watch(**changes: Any) -> dict[str, Any]:
     }
 
 
+def port(**changes: Any) -> dict[str, Any]:
+    return {
+        "sandboxId": "sb_0123456789",
+        "port": 3000,
+        "url": "http://3000-abc.localhost/",
+        "private": False,
+        "createdAt": INSTANT,
+        "token": None,
+        **changes,
+    }
+
+
+def ports(*found: dict[str, Any]) -> dict[str, Any]:
+    pagination = {"total": len(found), "limit": 100, "offset": 0, "hasMore": False}
+    return {"data": [*found], "pagination": pagination}
+
+
+def listening(**changes: Any) -> dict[str, Any]:
+    return {"port": 3000, "address": "127.0.0.1", "pid": 7, "command": "serve", **changes}
+
+
 def watches(*found: dict[str, Any]) -> dict[str, Any]:
     pagination = {"total": len(found), "limit": 64, "offset": 0, "hasMore": False}
     return {"data": list(found), "pagination": pagination}

@@ -83,6 +83,14 @@ def test_empty_environment_variable_counts_as_absent() -> None:
         ({"images": {"a": 1}}, "setting images: expected"),
         ({"images": {"a": "/x\0"}}, "setting images: expected"),
         ({"images": 5}, "setting images: expected"),
+        ({"preview_domain": "*.example.com"}, "setting preview_domain: expected a name"),
+        ({"preview_domain": "Example.com"}, "setting preview_domain: expected a name"),
+        ({"preview_domain": "a..b"}, "setting preview_domain: expected a name"),
+        ({"preview_url": "https://example.com/"}, "setting preview_url: expected http"),
+        ({"preview_url": "ftp://{port}-{label}.x/"}, "setting preview_url: expected http"),
+        ({"preview_url": "https://x/{label}-{port}/"}, "setting preview_url: expected http"),
+        ({"preview_url": "https://{port}-{label}.x/p/{port}"}, "setting preview_url: expected"),
+        ({"preview_port": 7420}, "setting preview_port: 7420 is the API's"),
     ],
 )
 def test_setting_that_cannot_be_is_named(overrides: dict[str, Any], message: str) -> None:
@@ -120,6 +128,18 @@ def test_images_are_a_table_or_pairs(tmp_path: Path) -> None:
     pairs = "python:3.12=host, own=/srv/a=b"
     assert load_settings(environ={"ATOLL_IMAGES": pairs}).images == wanted
     assert load_settings(environ={}, images=pairs.split(", ")).images == wanted
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://{port}-{label}.preview.example.com/",
+        "http://{port}-{label}.localhost:8080/",
+        "https://api.example.com:8443/p/{port}-{label}/",
+    ],
+)
+def test_url_of_previews_is_by_host_or_by_path(url: str) -> None:
+    assert load_settings(environ={}, preview_url=url).preview_url == url
 
 
 def test_keys_are_not_shown() -> None:

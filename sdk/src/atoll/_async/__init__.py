@@ -5,6 +5,7 @@ from ._client import AsyncAtoll
 from ._feed import AsyncSubscription
 from ._files import AsyncFiles
 from ._keys import AsyncKeys
+from ._ports import AsyncPorts, AsyncPortStream
 from ._process import AsyncProcess
 from ._processes import AsyncProcesses, AsyncProcessList
 from ._sandbox import AsyncSandbox
@@ -16,6 +17,8 @@ __all__ = [
     "AsyncAtoll",
     "AsyncFiles",
     "AsyncKeys",
+    "AsyncPortStream",
+    "AsyncPorts",
     "AsyncProcess",
     "AsyncProcessList",
     "AsyncProcesses",

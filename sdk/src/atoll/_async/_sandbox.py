@@ -17,6 +17,8 @@ from ..errors import CommandFailed, Error, SandboxNotFound
 from ..models import (
     Event,
     ExecResult,
+    ListeningPort,
+    PortInfo,
     Resources,
     Runtime,
     SandboxInfo,
@@ -26,6 +28,7 @@ from ..models import (
 from ._exec import AsyncOutput, run_streamed
 from ._feed import AsyncOnEvent, AsyncSubscription, read_events, subscribe
 from ._files import AsyncFiles
+from ._ports import DEFAULT_WAIT_MS, AsyncPorts, AsyncPortStream
 from ._processes import AsyncProcesses
 from ._terminals import AsyncTerminals
 from ._transport import AsyncTransport
@@ -46,6 +49,7 @@ class AsyncSandbox:
         self._info = info
         self._files = AsyncFiles(transport, info.id, info.resources.disk_mb)
         self._processes = AsyncProcesses(transport, info.id)
+        self._ports = AsyncPorts(transport, info.id)
         self._terminals = AsyncTerminals(transport, info.id, self._processes)
 
     @property
@@ -137,6 +141,31 @@ class AsyncSandbox:
     def terminals(self) -> AsyncTerminals:
         """Its terminals, to type at."""
         return self._terminals
+
+    @property
+    def ports(self) -> AsyncPorts:
+        """Its ports: those that the outside reaches, and those that listen inside."""
+        return self._ports
+
+    async def expose_port(self, port: int, *, private: bool | None = None) -> PortInfo:
+        """Lets the outside reach a port, and says at which `url`; as `ports.expose`."""
+        return await self._ports.expose(port, private=private)
+
+    async def get_ports(self) -> list[PortInfo]:
+        """The exposed ports, by number; as `ports.list`."""
+        return await self._ports.list()
+
+    async def close_port(self, port: int) -> None:
+        """Lets nobody reach a port any more; as `ports.close`."""
+        await self._ports.close(port)
+
+    async def wait_for_port(self, port: int, *, timeout_ms: int = DEFAULT_WAIT_MS) -> ListeningPort:
+        """Waits until something listens on a port; as `ports.wait_for`."""
+        return await self._ports.wait_for(port, timeout_ms=timeout_ms)
+
+    async def dial(self, port: int) -> AsyncPortStream:
+        """A connection to any TCP port inside; as `ports.dial`."""
+        return await self._ports.dial(port)
 
     async def exec(
         self,

@@ -6,6 +6,7 @@ from ._client import Atoll
 from ._feed import Subscription
 from ._files import Files
 from ._keys import Keys
+from ._ports import Ports, PortStream
 from ._process import Process
 from ._processes import Processes, ProcessList
 from ._sandbox import Sandbox
@@ -17,6 +18,8 @@ __all__ = [
     "Atoll",
     "Files",
     "Keys",
+    "PortStream",
+    "Ports",
     "Process",
     "ProcessList",
     "Processes",

@@ -18,6 +18,8 @@ from ..errors import CommandFailed, Error, SandboxNotFound
 from ..models import (
     Event,
     ExecResult,
+    ListeningPort,
+    PortInfo,
     Resources,
     Runtime,
     SandboxInfo,
@@ -27,6 +29,7 @@ from ..models import (
 from ._exec import Output, run_streamed
 from ._feed import OnEvent, Subscription, read_events, subscribe
 from ._files import Files
+from ._ports import DEFAULT_WAIT_MS, Ports, PortStream
 from ._processes import Processes
 from ._terminals import Terminals
 from ._transport import Transport
@@ -47,6 +50,7 @@ class Sandbox:
         self._info = info
         self._files = Files(transport, info.id, info.resources.disk_mb)
         self._processes = Processes(transport, info.id)
+        self._ports = Ports(transport, info.id)
         self._terminals = Terminals(transport, info.id, self._processes)
 
     @property
@@ -138,6 +142,31 @@ class Sandbox:
     def terminals(self) -> Terminals:
         """Its terminals, to type at."""
         return self._terminals
+
+    @property
+    def ports(self) -> Ports:
+        """Its ports: those that the outside reaches, and those that listen inside."""
+        return self._ports
+
+    def expose_port(self, port: int, *, private: bool | None = None) -> PortInfo:
+        """Lets the outside reach a port, and says at which `url`; as `ports.expose`."""
+        return self._ports.expose(port, private=private)
+
+    def get_ports(self) -> list[PortInfo]:
+        """The exposed ports, by number; as `ports.list`."""
+        return self._ports.list()
+
+    def close_port(self, port: int) -> None:
+        """Lets nobody reach a port any more; as `ports.close`."""
+        self._ports.close(port)
+
+    def wait_for_port(self, port: int, *, timeout_ms: int = DEFAULT_WAIT_MS) -> ListeningPort:
+        """Waits until something listens on a port; as `ports.wait_for`."""
+        return self._ports.wait_for(port, timeout_ms=timeout_ms)
+
+    def dial(self, port: int) -> PortStream:
+        """A connection to any TCP port inside; as `ports.dial`."""
+        return self._ports.dial(port)
 
     def exec(
         self,

@@ -22,6 +22,7 @@ from ._terminal import complain
 COMMANDS = (
     *("run", "create", "ls", "exec", "shell", "cp", "watch", "rm"),
     *("ps", "logs", "attach", "kill", "stats", "events"),
+    *("port", "open", "forward"),
     *("images", "keys", "pool", "serve", "doctor"),
 )
 

@@ -22,6 +22,7 @@ from atoll_server.agent.messages import (
     GENERATION,
     HELLO,
     LISTING,
+    PORTS_GENERATION,
     PROCESSES,
     PROCESSES_GENERATION,
     READY,
@@ -41,6 +42,7 @@ from atoll_server.agent.messages import (
     read_process,
     wire_text,
 )
+from atoll_server.agent.ports import CONNECTED, PortStream, read_listeners
 from atoll_server.agent.process import (
     STARTS_AT_ONCE,
     AgentProcess,
@@ -52,6 +54,7 @@ from atoll_server.agent.process import (
 from atoll_server.agent.watch import WATCHED, WATCHES, WatchChanges, read_watch
 from atoll_server.engine.model import (
     Entry,
+    ListeningPort,
     Listing,
     ProcessRecord,
     TerminalSize,
@@ -191,6 +194,25 @@ class AgentClient:
         """Forgets a watch, and ends whoever reads its changes."""
         fields = {"watch": watch}
         await self._ask("unwatch", self._newer("unwatch", fields, WATCHES_GENERATION), DONE)
+
+    async def dial(self, port: int, early: bytes = b"") -> PortStream:
+        """A connection to a port inside, and `early` on its way already. Who gets it closes it."""
+        connection = await self._begin("dial", self._newer("dial", {"port": port}, PORTS_GENERATION))
+        try:
+            if early:
+                # Refused, it is not read: the answer says so.
+                await connection.send_bare(early)
+            await reply(connection, CONNECTED, REPLY_TIMEOUT)
+        except BaseException:
+            connection.close()
+            raise
+        return PortStream(connection)
+
+    async def ports(self, port: int | None = None, *, wait: float = 0.0) -> list[ListeningPort]:
+        """What listens, or what does on one port; if that is nothing, it waits up to a minute."""
+        wanted = {"port": port, "wait_ms": round(wait * 1000)}
+        with await self._begin("ports", self._newer("ports", wanted, PORTS_GENERATION)) as peer:
+            return await read_listeners(peer, wait + REPLY_TIMEOUT)
 
     async def stat(self, path: bytes, *, follow: bool = True) -> Entry:
         fields = {"path": wire_text(path), "follow": follow}

@@ -22,6 +22,8 @@ from atoll_server.agent.messages import Fields
 CONNECT_TIMEOUT: Final = 2.0
 SEND_TIMEOUT: Final = 60.0
 LINGER: Final = 30.0
+BARE_STALL: Final = 600.0
+"""How long a program inside may take nothing of what is sent to it: who sends may be gone, which is not seen meanwhile."""
 _FIRST_RETRY: Final = 0.001
 _LONGEST_RETRY: Final = 0.02
 # Twice a frame in flight, so that neither side waits for the other after each. The kernel doubles it for its own needs.
@@ -29,6 +31,7 @@ _BULK_BUFFER: Final = 600 << 10
 _SO_SNDBUFFORCE: Final = 32
 # After this much without a pause other tasks get their turn, however fast the peer sends.
 _BYTES_PER_TURN: Final = 1 << 20
+_BARE_BYTES: Final = 64 << 10
 
 
 class Connection:
@@ -132,6 +135,29 @@ class Connection:
             await self._fill(timeout)
         return frame
 
+    async def receive_bare(self) -> bytes:
+        """What comes next on a connection that carries no frames any more; empty at its end."""
+        if held := self._decoder.rest():
+            return held
+        while True:
+            try:
+                data = self._socket.recv(_BARE_BYTES)
+            except BlockingIOError:
+                self._turn = 0
+                await self._wait(self._loop.add_reader, self._loop.remove_reader, None)
+                continue
+            except OSError:
+                return b""  # that it broke cannot be told from an end, there being no frames
+            await self._give_way(len(data))
+            return data
+
+    async def send_bare(self, data: memoryview | bytes) -> bool:
+        """Sends bytes as they are, as fast as the peer takes them; False where it takes none, or none any more."""
+        try:
+            return await self._send([memoryview(data)], BARE_STALL)
+        except AgentUnavailable:
+            return False
+
     async def _fill(self, timeout: float | None) -> None:
         while True:
             try:
@@ -146,6 +172,9 @@ class Connection:
                 raise AgentUnavailable("agent went away before its answer was complete")
             self._decoder.filled(count)
             break
+        await self._give_way(count)
+
+    async def _give_way(self, count: int) -> None:
         self._turn += count
         if self._turn >= _BYTES_PER_TURN:
             self._turn = 0

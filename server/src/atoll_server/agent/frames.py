@@ -130,6 +130,12 @@ class FrameDecoder:
             while (frame := self.take()) is not None:
                 yield frame
 
+    def rest(self) -> bytes:
+        """What has come behind the last frame, where no more frames follow."""
+        held = bytes(self._view[self._start : self._end])
+        self._start = self._end
+        return held
+
     @property
     def is_between_frames(self) -> bool:
         return self._start == self._end

@@ -18,11 +18,13 @@ from atoll_server.agent.errors import AgentError, AgentProtocolError
 from atoll_server.agent.frames import check_control
 from atoll_server.engine.model import Entry, Exit, FileKind, ProcessRecord, TerminalSize
 
-GENERATION: Final = 3
+GENERATION: Final = 4
 PROCESSES_GENERATION: Final = 2
 """The first that keeps processes beyond the connection that started them."""
 WATCHES_GENERATION: Final = 3
 """The first that watches directories."""
+PORTS_GENERATION: Final = 4
+"""The first that connects to ports."""
 MAX_MESSAGE_CHARACTERS: Final = 300
 MAX_NOTE_BYTES: Final = 16 << 10
 
@@ -139,6 +141,7 @@ ErrorCode = Literal[
     "spawn_failed",
     "stdin_closed",
     "slow",
+    "refused",
     "io",
 ]
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import socket
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
@@ -24,6 +25,28 @@ LINGER_SECONDS = 10.0
 WRITE_BUFFER_BYTES = 1024 * 1024
 # How long a client may take nothing of an answer that waits for it.
 STALL_SECONDS = 60.0
+# After how much silence the kernel asks whether the other end of a handed over connection is still there.
+IDLE_SECONDS = 120
+
+
+class Upgrades(Protocol):
+    """Who takes WebSockets that are not for the API."""
+
+    def takes_upgrade(
+        self,
+        headers: list[tuple[bytes, bytes]],
+        url: bytes,
+        server: tuple[str, int | None] | None,
+    ) -> bool: ...
+
+    async def serve_upgrade(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        headers: list[tuple[bytes, bytes]],
+        url: bytes,
+        client: tuple[str, int] | None,
+    ) -> None: ...
 
 
 class StallWatch:
@@ -60,8 +83,9 @@ class BoundedConnection(HttpToolsProtocol):
     wanted. Where the answer ends the connection, the client gets to read it, however much it is still sending.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, upgrades: Upgrades | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._upgrades = upgrades
         self._head_size: int | None = 0  # of the head being received; None between heads
         self._receiving = False  # between the first byte of a request and its last
         self._lingered: int | None = None  # bytes thrown away since the answer, once we linger
@@ -136,6 +160,36 @@ class BoundedConnection(HttpToolsProtocol):
         if unwanted and self._patience is None and not self.transport.is_closing():
             self._await_head()  # of the next request, which comes behind the rest of this one
 
+    def handle_websocket_upgrade(self) -> None:
+        upgrades = self._upgrades
+        if upgrades is None or not upgrades.takes_upgrade(self.headers, self.url, self.server):
+            super().handle_websocket_upgrade()
+            return
+        cycle = cast(RequestResponseCycle | None, self.cycle)
+        if cycle is not None and not cycle.response_complete:
+            self.transport.abort()  # who asks for more before an answer has ended gets them mixed up
+            return
+        self._hand_over(upgrades)
+
+    def _hand_over(self, upgrades: Upgrades) -> None:
+        """From here on the connection is another's, of which the server still knows when it stops."""
+        transport = cast(_Corked, self.transport).bare()
+        _keep_alive(transport)
+        reader = asyncio.StreamReader(limit=WRITE_BUFFER_BYTES, loop=self.loop)
+        protocol = asyncio.StreamReaderProtocol(reader, loop=self.loop)
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
+        writer = asyncio.StreamWriter(transport, protocol, reader, self.loop)
+        serving = self.loop.create_task(
+            upgrades.serve_upgrade(reader, writer, self.headers, self.url, self.client)
+        )
+        handle = _HandedOver(serving)
+        self.connections.discard(self)
+        self.connections.add(cast(Any, handle))
+        self.tasks.add(serving)
+        serving.add_done_callback(self.tasks.discard)
+        serving.add_done_callback(lambda _: self.connections.discard(cast(Any, handle)))
+
     def send_400_response(self, msg: str) -> None:
         """What is not HTTP is answered like any other bad request."""
         self._end_waiting()
@@ -180,6 +234,24 @@ class BoundedConnection(HttpToolsProtocol):
         self.transport.close()
 
 
+def _keep_alive(transport: asyncio.Transport) -> None:
+    """Has the kernel find out when a peer that may be silent for hours is there no more."""
+    peer = transport.get_extra_info("socket")
+    if peer.family != socket.AF_UNIX:
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, IDLE_SECONDS)
+
+
+class _HandedOver:
+    """What the server knows of a connection that another serves: that it is there, and how to end it."""
+
+    def __init__(self, serving: asyncio.Task[None]) -> None:
+        self._serving = serving
+
+    def shutdown(self) -> None:
+        self._serving.cancel()
+
+
 class _Corked:
     """A transport that holds a response's head back until its body follows or the loop comes round, and that does not
     close before `linger` says so.
@@ -201,6 +273,11 @@ class _Corked:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
+
+    def bare(self) -> asyncio.Transport:
+        """The transport itself, with nothing held back."""
+        self._flush()
+        return self._transport
 
     def write(self, data: bytes) -> None:
         if self._lingers:

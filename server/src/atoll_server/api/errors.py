@@ -25,6 +25,7 @@ from atoll_server.engine.errors import EngineError
 STATUS_BY_CODE: Mapping[str, int] = {
     "INVALID_CONFIG": 400,
     "INVALID_REQUEST": 400,
+    "INVALID_PORT": 400,
     "UNAUTHORIZED": 401,
     "FORBIDDEN": 403,
     "NOT_FOUND": 404,
@@ -33,6 +34,7 @@ STATUS_BY_CODE: Mapping[str, int] = {
     "KEY_NOT_FOUND": 404,
     "PROCESS_NOT_FOUND": 404,
     "WATCH_NOT_FOUND": 404,
+    "PORT_NOT_EXPOSED": 404,
     "METHOD_NOT_ALLOWED": 405,
     "TIMEOUT": 408,
     "SANDBOX_NOT_RUNNING": 409,
@@ -40,6 +42,7 @@ STATUS_BY_CODE: Mapping[str, int] = {
     "FILE_ERROR": 409,
     "PROCESS_ENDED": 409,
     "STDIN_CLOSED": 409,
+    "PORT_NOT_LISTENING": 409,
     "TOO_LARGE": 413,
     "UNSUPPORTED_MEDIA_TYPE": 415,
     "RANGE_NOT_SATISFIABLE": 416,

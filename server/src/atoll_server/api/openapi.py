@@ -44,6 +44,10 @@ _PATH_PARAMETERS: dict[str, Schema] = {
         "description": "a watch's id, as `startWatch` gave it",
         "schema": {"type": "string", "pattern": "^watch_[0-9]{1,19}$"},
     },
+    "port": {
+        "description": "a port inside the sandbox",
+        "schema": {"type": "string", "pattern": "^[0-9]{1,5}$"},
+    },
     "key_id": {
         "description": "a key's id, as `createKey` gave it",
         "schema": {"type": "string", "pattern": "^key_[0-9a-f]{12}$"},

@@ -289,6 +289,7 @@ class ApiSettings:
     auth_failures_per_minute: int = 60
     upload_idle_ms: int = 60_000
     limits: LimitSettings = LimitSettings()
+    preview_url: str = "http://{port}-{label}.localhost/"
     version: str = "0"
 
 

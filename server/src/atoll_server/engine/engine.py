@@ -19,6 +19,7 @@ from atoll_server.engine.builder import Builder, KeepProcesses
 from atoll_server.engine.chronicle import Chronicle
 from atoll_server.engine.commands import ProcessDefaults, RunningCommand
 from atoll_server.engine.events import EventFilter, EventLog, Reading
+from atoll_server.engine.exposures import Exposures
 from atoll_server.engine.files import Files
 from atoll_server.engine.images import Image, Images
 from atoll_server.engine.lifecycle import SWEEP_EVERY, Lifecycle
@@ -27,6 +28,7 @@ from atoll_server.engine.model import (
     Cause,
     Command,
     Completed,
+    ExposedPort,
     Page,
     RuntimeKind,
     Sandbox,
@@ -37,6 +39,8 @@ from atoll_server.engine.model import (
 )
 from atoll_server.engine.pool import ShapeStatistics
 from atoll_server.engine.pool_plan import PoolSettings, Shape
+from atoll_server.engine.ports import Ports
+from atoll_server.engine.preview_tokens import SECRET_NAME, PreviewTokens
 from atoll_server.engine.processes import KEEP_ENDED, KEEP_ENDED_SECONDS, Processes
 from atoll_server.engine.site import HostPaths, Sites
 from atoll_server.engine.statistics import EngineStatistics
@@ -85,6 +89,8 @@ class Engine:
         images: Images,
         runtimes: Runtimes,
         chronicle: Chronicle,
+        exposures: Exposures,
+        clock: Clock,
     ) -> None:
         self._settings = settings
         self._lifecycle = lifecycle
@@ -92,6 +98,8 @@ class Engine:
         self._images = images
         self._runtimes = runtimes
         self._chronicle = chronicle
+        self._exposures = exposures
+        self._tokens = PreviewTokens(store.secret(SECRET_NAME), clock)
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -116,6 +124,7 @@ class Engine:
         standing = [Shape.of(spec, kind) for spec in settings.standing if kind in runtimes.usable]
         admission = Admission(settings.admission, paths.disks)
         chronicle = Chronicle(EventLog(clock))
+        exposures = Exposures(store, clock)
         lifecycle = Lifecycle(
             sites,
             builder,
@@ -126,10 +135,12 @@ class Engine:
             chronicle=chronicle,
             standing=standing,
             sweep_every=settings.sweep_every,
+            on_end=exposures.forget,
         )
         async with lifecycle.running():
+            await exposures.load(lambda it: lifecycle.find(it) is not None)
             try:
-                yield cls(settings, lifecycle, store, images, runtimes, chronicle)
+                yield cls(settings, lifecycle, store, images, runtimes, chronicle, exposures, clock)
             finally:
                 await lifecycle.empty_pool()
                 if settings.private:
@@ -299,6 +310,40 @@ class Engine:
         """The watches of a sandbox. Raises `SandboxNotFound` or `SandboxNotRunning`."""
         live = self._lifecycle.live(sandbox_id)
         return Watches(live.agent, live.sandbox.spec.workdir, sandbox_id)
+
+    def ports(self, sandbox_id: SandboxId) -> Ports:
+        """The ports of a sandbox. Raises `SandboxNotFound` or `SandboxNotRunning`."""
+        live = self._lifecycle.live(sandbox_id)
+        return Ports(
+            live.agent,
+            sandbox_id,
+            self._exposures,
+            self._tokens,
+            live.lock,
+            live.streams,
+            lambda: self._lifecycle.live(sandbox_id),
+        )
+
+    def preview(self, port: int, label: str, token: str | None) -> Preview | None:
+        """The exposed port of this name, if it is open to whoever brings this token; why it is not stays untold."""
+        exposed = self._exposures.find(port, label)
+        # Always checked, so that nobody learns from the time what there is.
+        is_good = self._tokens.is_good(token or "", exposed)
+        if exposed is None or (exposed.is_private and not is_good):
+            return None
+        left = self._tokens.seconds_left(token) if token and is_good else None
+        return Preview(exposed, is_good, left)
+
+
+@dataclass(frozen=True)
+class Preview:
+    """An exposed port that the asker may use; whether the token that came with the wish is one of its own, and for how
+    many seconds, if not until the port is closed.
+    """
+
+    exposed: ExposedPort
+    has_token: bool
+    seconds_left: int | None
 
 
 def _find_runtimes(run: Path) -> Runtimes:

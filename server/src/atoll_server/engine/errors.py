@@ -9,7 +9,10 @@ EngineError
 │   ├── FileNotFound
 │   ├── KeyNotFound
 │   ├── ProcessNotFound    unknown, or ended too long ago
-│   └── WatchNotFound      unknown, stopped, or without a reader for too long
+│   ├── WatchNotFound      unknown, stopped, or without a reader for too long
+│   └── PortNotExposed     never exposed, or closed
+├── InvalidPort            a number that is no port, or one that cannot be exposed
+├── PortNotListening       nothing listens there, inside
 ├── Forbidden              the key does not permit this
 ├── SandboxNotRunning      not in a state for this
 ├── SandboxFailed          the sandbox broke: its agent or runtime is gone
@@ -80,6 +83,18 @@ class ProcessNotFound(NotFound):
 
 class WatchNotFound(NotFound):
     code = "WATCH_NOT_FOUND"
+
+
+class PortNotExposed(NotFound):
+    code = "PORT_NOT_EXPOSED"
+
+
+class InvalidPort(EngineError):
+    code = "INVALID_PORT"
+
+
+class PortNotListening(EngineError):
+    code = "PORT_NOT_LISTENING"
 
 
 class Forbidden(EngineError):

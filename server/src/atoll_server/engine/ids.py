@@ -12,6 +12,7 @@ from atoll_server.engine.model import ProcessId, SandboxId, WatchId
 
 _ALPHABET = string.ascii_lowercase + string.digits
 _LENGTH = 10
+_PORT_LABEL_LENGTH = 20
 _PROCESS = re.compile(r"proc_(0|[1-9][0-9]{0,18})")
 _EVENT = re.compile(r"evt_([a-z0-9]{10})_(0|[1-9][0-9]{0,17})")
 _WATCH = re.compile(r"watch_(0|[1-9][0-9]{0,18})")
@@ -20,6 +21,11 @@ _WATCH = re.compile(r"watch_(0|[1-9][0-9]{0,18})")
 def new_sandbox_id() -> SandboxId:
     """`sb_` and ten random letters and digits (52 bits): not to be guessed, short enough to type."""
     return SandboxId("sb_" + "".join(secrets.choice(_ALPHABET) for _ in range(_LENGTH)))
+
+
+def new_port_label() -> str:
+    """Twenty random letters and digits (103 bits): whoever knows the label of a public port may use it."""
+    return "".join(secrets.choice(_ALPHABET) for _ in range(_PORT_LABEL_LENGTH))
 
 
 def process_id(number: int) -> ProcessId:

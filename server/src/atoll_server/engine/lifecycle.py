@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The only writer of sandbox state: creates, ends, notices deaths, keeps deadlines, recovers.
 
-Lock order: a sandbox's `lock` is the only lock. It is held across a change of its state and nothing else.
+Lock order: a sandbox's `lock` is the only lock. It is held across a change of its state or of its exposed ports, and
+nothing else.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import contextlib
 import dataclasses
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from atoll_server.clock import Clock
 from atoll_server.engine import errors, states
@@ -65,6 +66,7 @@ class Lifecycle:
         chronicle: Chronicle,
         standing: Sequence[Shape] = (),
         sweep_every: float = SWEEP_EVERY,
+        on_end: Callable[[SandboxId], Awaitable[None]],
     ) -> None:
         self._sites = sites
         self._builder = builder
@@ -84,6 +86,7 @@ class Lifecycle:
         self._recovery = Recovery(sites, builder, store)
         self._meter = Meter(sites, clock)
         self._guard = Guard(clock, run=self.tasks.run, mourn=self._broke)
+        self._on_end = on_end
         self.tally = Tally()
         self.pool = Pool(
             pool,
@@ -268,6 +271,7 @@ class Lifecycle:
 
     async def _remove(self, live: Live, ended: Sandbox) -> None:
         """Remove the sandbox's site, then record its end: until then a restart finds and removes it again."""
+        await self._on_end(ended.id)
         complete = await in_thread(lambda: self._sites.remove(live.site))
         if not complete:
             _log.error("sandbox %s left something behind; it will be swept", ended.id)

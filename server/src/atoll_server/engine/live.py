@@ -11,6 +11,7 @@ from atoll_server.engine import errors
 from atoll_server.engine.audience import Audiences
 from atoll_server.engine.ends import Ends
 from atoll_server.engine.model import Sandbox, State
+from atoll_server.engine.ports import Streams
 from atoll_server.engine.processes import Feeds
 from atoll_server.engine.site import Site
 
@@ -27,6 +28,7 @@ class Live:
     def __post_init__(self) -> None:
         self.audiences = Audiences(self.agent)
         self.feeds = Feeds()
+        self.streams = Streams()
         self.ends = Ends(self.agent, self.site.oom_kills.was_killed)
 
 

@@ -389,3 +389,31 @@ class FileChange:
     from_path: bytes | None
     is_directory: bool
     at_ns: int
+
+
+@dataclass(frozen=True)
+class ListeningPort:
+    """A TCP port on which something listens inside. Whose it is is None where that cannot be seen."""
+
+    port: int
+    address: str
+    pid: int | None
+    command: bytes | None
+
+
+@dataclass(frozen=True)
+class ExposedPort:
+    """A port that the outside reaches as `{port}-{label}`. Whoever knows the label of a public one may use it; a
+    private one wants a token besides.
+    """
+
+    sandbox_id: SandboxId
+    port: int
+    label: str
+    is_private: bool
+    created_at: datetime
+
+    @property
+    def name(self) -> str:
+        """What the outside calls it."""
+        return f"{self.port}-{self.label}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What must survive a restart: sandboxes as intended and recorded, and hashed API keys.
+"""What must survive a restart: sandboxes as intended and recorded, their exposed ports, and hashed API keys.
 
 Every method is synchronous and short; none is ever called between a request to run a command and its process.
 Implementations may be called from several threads.
@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from atoll_server.engine.keys import ApiKey
-from atoll_server.engine.model import Page, Sandbox, SandboxFilter, SandboxId
+from atoll_server.engine.model import ExposedPort, Page, Sandbox, SandboxFilter, SandboxId
 
 
 class StoreError(Exception):
@@ -63,6 +63,26 @@ class Store(abc.ABC):
     @abc.abstractmethod
     def remove_key(self, key_id: str) -> bool:
         """Forget a key; whether there was one."""
+
+    @abc.abstractmethod
+    def put_port(self, port: ExposedPort) -> None:
+        """Keep an exposed port, new or changed."""
+
+    @abc.abstractmethod
+    def ports(self) -> tuple[ExposedPort, ...]:
+        """All exposed ports, also of sandboxes that have ended."""
+
+    @abc.abstractmethod
+    def remove_port(self, sandbox_id: SandboxId, port: int) -> None:
+        """Forget an exposed port."""
+
+    @abc.abstractmethod
+    def remove_ports(self, sandbox_id: SandboxId) -> None:
+        """Forget all of a sandbox."""
+
+    @abc.abstractmethod
+    def secret(self, name: str) -> bytes:
+        """32 random bytes that this server keeps to itself: made when first asked for, the same ever after."""
 
     @abc.abstractmethod
     def close(self) -> None:

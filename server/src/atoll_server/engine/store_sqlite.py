@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import secrets
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from typing import Any
 from atoll_server.engine.keys import ApiKey, parse_scopes, render_scopes
 from atoll_server.engine.model import (
     Cause,
+    ExposedPort,
     Limits,
     Page,
     RuntimeKind,
@@ -31,6 +33,7 @@ Rows = list[Any]
 
 BUSY_TIMEOUT_SECONDS = 10.0
 PRUNE_BATCH = 1000
+SECRET_BYTES = 32
 
 
 class SqliteStore(Store):
@@ -122,6 +125,50 @@ class SqliteStore(Store):
     def remove_key(self, key_id: str) -> bool:
         with self._transaction() as database:
             return database.execute("DELETE FROM keys WHERE id = ?", (key_id,)).rowcount > 0
+
+    def put_port(self, port: ExposedPort) -> None:
+        row = (
+            port.sandbox_id,
+            port.port,
+            port.label,
+            int(port.is_private),
+            _instant(port.created_at),
+        )
+        with self._transaction() as database:
+            database.execute("INSERT OR REPLACE INTO ports VALUES (?, ?, ?, ?, ?)", row)
+
+    def ports(self) -> tuple[ExposedPort, ...]:
+        rows = self._read(
+            "SELECT sandbox_id, port, label, is_private, created_at FROM ports ORDER BY sandbox_id, port",
+            (),
+        )
+        return tuple(
+            ExposedPort(
+                SandboxId(sandbox), port, label, bool(private), datetime.fromisoformat(created)
+            )
+            for sandbox, port, label, private, created in rows
+        )
+
+    def remove_port(self, sandbox_id: SandboxId, port: int) -> None:
+        with self._transaction() as database:
+            database.execute(
+                "DELETE FROM ports WHERE sandbox_id = ? AND port = ?", (sandbox_id, port)
+            )
+
+    def remove_ports(self, sandbox_id: SandboxId) -> None:
+        with self._transaction() as database:
+            database.execute("DELETE FROM ports WHERE sandbox_id = ?", (sandbox_id,))
+
+    def secret(self, name: str) -> bytes:
+        with self._transaction() as database:
+            database.execute(
+                "INSERT OR IGNORE INTO secrets VALUES (?, ?)",
+                (name, secrets.token_bytes(SECRET_BYTES)),
+            )
+            (secret,) = database.execute(
+                "SELECT secret FROM secrets WHERE name = ?", (name,)
+            ).fetchone()
+        return bytes(secret)
 
     def close(self) -> None:
         with self._lock:

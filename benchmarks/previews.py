@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Previews: what the way through the server adds to a program's own time, how much passes, what WebSockets cost."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from time import perf_counter
+
+from atoll import Sandbox
+from benchmarks.bench import Bench
+from benchmarks.measure import Row, interleave
+from benchmarks.promises import PREVIEW_LATENCY
+from tests.support.preview import APP, Visitor, serve_app
+from tests.support.preview_app import LARGE_BYTES
+from tests.support.waiting import wait_until
+
+FAMILY = "preview"
+PORT = 3000
+ALLOWED_MS = 2.0
+WEBSOCKETS = 1000
+_INSIDE = """
+import http.client, statistics, time
+def ask():
+    begun = time.perf_counter()
+    connection = http.client.HTTPConnection("127.0.0.1", {port})
+    connection.request("GET", "/plain")
+    connection.getresponse().read()
+    connection.close()
+    return 1000 * (time.perf_counter() - begun)
+print(statistics.median(ask() for _ in range({rounds})))
+"""
+
+
+def run(bench: Bench) -> Iterator[Row]:
+    """Rows of every runtime."""
+    for runtime in bench.runtimes:
+        bench.say(f"previews of {runtime}")
+        with bench.unix.sandboxes.create(image="host", runtime=runtime) as sandbox:
+            serve_app(sandbox, PORT)
+            visitor = Visitor.of(bench.server, sandbox.expose_port(PORT))
+            yield _latency(bench, runtime, sandbox, visitor)
+            yield _throughput(bench, runtime, visitor)
+            yield _websockets(bench, runtime, visitor)
+
+
+def _latency(bench: Bench, runtime: str, sandbox: Sandbox, visitor: Visitor) -> Row:
+    """Beyond what the program takes where it is, on a connection that is kept."""
+    connection = http.client.HTTPConnection("127.0.0.1", visitor.port)
+
+    def ask() -> None:
+        connection.request("GET", "/plain", headers={"Host": visitor.host})
+        connection.getresponse().read()
+
+    rounds = bench.rounds(300, 30)
+    through = interleave({"preview": ask}, rounds=rounds)["preview"].median_ms
+    connection.close()
+    script = _INSIDE.format(port=PORT, rounds=rounds)
+    inside = float(sandbox.exec(["python3", "-c", script], check=True).stdout)
+    return Row(
+        FAMILY,
+        f"{runtime}, a small answer through a preview, above {inside:.2f} ms from inside, p50",
+        "ms",
+        through - inside,
+        "allowed",
+        ALLOWED_MS,
+        PREVIEW_LATENCY,
+    )
+
+
+def _throughput(bench: Bench, runtime: str, visitor: Visitor) -> Row:
+    with _on_the_host() as direct:
+        subjects = {
+            "preview": lambda: _download(visitor),
+            "direct": lambda: _download(direct),
+        }
+        series = interleave(subjects, rounds=bench.rounds(8, 2))
+    megabytes = LARGE_BYTES / 1e6
+
+    def rate(name: str) -> float:
+        return megabytes / (series[name].median_ms / 1000)
+
+    return Row(
+        FAMILY,
+        f"{runtime}, 64 MiB through a preview",
+        "MB/s",
+        rate("preview"),
+        "the same program on the host, direct",
+        rate("direct"),
+    )
+
+
+def _download(visitor: Visitor) -> None:
+    with visitor.connect() as peer:
+        head = f"GET /large HTTP/1.1\r\nHost: {visitor.host}\r\nConnection: close\r\n\r\n"
+        peer.sendall(head.encode())
+        received, buffer = 0, bytearray(1 << 20)
+        while count := peer.recv_into(buffer):
+            received += count
+    assert received > LARGE_BYTES
+
+
+def _websockets(bench: Bench, runtime: str, visitor: Visitor) -> Row:
+    """How much the server's memory grows for those that are held, and that they come about at all."""
+    count = bench.rounds(WEBSOCKETS, 100)
+    before, begun = _memory_mib(bench), perf_counter()
+    with ExitStack() as stack:
+        for _ in range(count):
+            _shake_hands(visitor, stack.enter_context(visitor.connect()))
+        taken = perf_counter() - begun
+        held = _memory_mib(bench) - before
+    return Row(
+        FAMILY,
+        f"{runtime}, the server's memory for {count} WebSockets, made in {taken:.1f} s",
+        "MiB",
+        held,
+    )
+
+
+def _shake_hands(visitor: Visitor, peer: socket.socket) -> None:
+    lines = [
+        "GET /raw-ws HTTP/1.1",
+        f"Host: {visitor.host}",
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+        "",
+        "",
+    ]
+    peer.sendall("\r\n".join(lines).encode())
+    assert peer.recv(1000).startswith(b"HTTP/1.1 101 ")
+
+
+def _memory_mib(bench: Bench) -> float:
+    with open(f"/proc/{bench.server.pid}/status", encoding="ascii") as status:
+        kib = next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
+    return kib / 1024
+
+
+@contextmanager
+def _on_the_host() -> Iterator[Visitor]:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+    program = subprocess.Popen([sys.executable, str(APP), str(port)])
+    try:
+        wait_until(lambda: _listens(port))
+        yield Visitor(port, "127.0.0.1")
+    finally:
+        program.terminate()
+        program.wait()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
