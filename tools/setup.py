@@ -120,10 +120,16 @@ def missing_packages(
     return packages
 
 
-_PACKAGES = {"mkfs.ext4": "e2fsprogs", "ip": "iproute2"}
+_PACKAGES = {"mkfs.ext4": "e2fsprogs", "ip": "iproute2", "nft": "nftables"}
 # runc is the second choice beside crun, and must work too; tests look around in sandboxes with ps and pgrep, and work
-# at terminals with top, less and vi.
-_TEST_PACKAGES = {"runc": "runc", "pgrep": "procps", "less": "less", "vi": "vim-tiny"}
+# at terminals with top, less and vi, and make certificates with openssl.
+_TEST_PACKAGES = {
+    "runc": "runc",
+    "pgrep": "procps",
+    "less": "less",
+    "vi": "vim-tiny",
+    "openssl": "openssl",
+}
 
 
 def _apt_install(packages: list[str], updated: subprocess.CompletedProcess[str]) -> None:

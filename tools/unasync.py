@@ -49,6 +49,7 @@ NAMES = {
     "AsyncProcesses": "Processes",
     "AsyncSandbox": "Sandbox",
     "AsyncSandboxList": "SandboxList",
+    "AsyncSandboxNetwork": "SandboxNetwork",
     "AsyncSandboxes": "Sandboxes",
     "AsyncSocket": "Socket",
     "AsyncSubscription": "Subscription",

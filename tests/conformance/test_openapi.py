@@ -42,6 +42,8 @@ OPERATIONS = [
     ("GET", "/v1/sandboxes/{id}"),
     ("GET", "/v1/sandboxes/{id}/metrics"),
     ("GET", "/v1/sandboxes/{id}/events"),
+    ("GET", "/v1/sandboxes/{id}/network"),
+    ("PUT", "/v1/sandboxes/{id}/network"),
     ("DELETE", "/v1/sandboxes/{id}"),
     ("POST", "/v1/sandboxes/{id}/execute"),
     ("GET", "/v1/sandboxes/{id}/files"),
@@ -92,8 +94,9 @@ def schema(api: Api) -> schemathesis.schemas.BaseSchema:
 
 
 @pytest.fixture
-def sandbox_id(api: Api) -> Iterator[str]:
-    with api.sandbox() as sandbox_id:
+def sandbox_id(api: Api, path: str) -> Iterator[str]:
+    wanted = {"network": {"egress": {"default": "deny"}}} if path.endswith("/network") else {}
+    with api.sandbox(**wanted) as sandbox_id:
         yield sandbox_id
 
 

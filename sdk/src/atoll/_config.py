@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from ._policies import render_network
 from .errors import InvalidConfig
 from .models import CreateSandbox, Resources
 
@@ -239,6 +240,8 @@ def _check_defaults(source: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
     for name in _MERGED:
         if name in checked:
             checked[name] = _check_mapping(source, name, checked[name])
+    if checked.get("network") is not None:
+        checked["network"] = render_network(checked["network"])
     if "resources" in checked:
         _refuse_unknown(f"{source}: resources", checked["resources"], _RESOURCES)
     return checked

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import quote, quote_from_bytes
 
 from . import _wire
+from ._policies import NetworkPolicy, render_network
 from .errors import InvalidPort, InvalidRequest
 from .models import (
     MAX_PORT,
@@ -26,6 +27,7 @@ from .models import (
     FileToWrite,
     MakeDirectory,
     MoveFile,
+    Network,
     ProcessStatus,
     PtySize,
     ReadFiles,
@@ -148,6 +150,15 @@ def list_sandboxes(
 
 def get_metrics(sandbox_id: str) -> Request:
     return Request(b"GET", _sandbox(sandbox_id) + "/metrics")
+
+
+def get_network(sandbox_id: str) -> Request:
+    return Request(b"GET", _sandbox(sandbox_id) + "/network")
+
+
+def set_network(sandbox_id: str, policy: NetworkPolicy) -> Request:
+    body = _wire.encode(Network, render_network(policy))
+    return Request(b"PUT", _sandbox(sandbox_id) + "/network", (_JSON, _JSON_BODY), body)
 
 
 def terminate_sandbox(sandbox_id: str) -> Request:

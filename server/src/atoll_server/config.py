@@ -285,6 +285,19 @@ class Settings:
             "le": 3_600_000,
         },
     )
+    name_servers: tuple[str, ...] = field(
+        default=(),
+        metadata={
+            "description": "who is asked for the names that sandboxes may reach, `ADDRESS` or `ADDRESS:PORT`; "
+            "the host's own unless said"
+        },
+    )
+    network_open: tuple[str, ...] = field(
+        default=(),
+        metadata={
+            "description": "private addresses that policies may open nevertheless: `10.1.2.3:5432`, `10.9.0.0/24`"
+        },
+    )
     terminated_keep_days: float = field(
         default=30.0,
         metadata={
@@ -464,7 +477,7 @@ _EXPECTED: Mapping[Any, str] = {
     bool: "true or false",
     Path: "a path",
     Runtime: "auto, gvisor or container",
-    tuple[str, ...]: "a list of keys, none of them empty",
+    tuple[str, ...]: "a list of keys, or of addresses, none of them empty",
     Mapping[str, str]: "NAME=IMAGE or NAME=/DIRECTORY, each name once",
 }
 _TYPES: Mapping[str, Any] = {

@@ -267,7 +267,7 @@ def _idmapped(facts: HostFacts) -> Finding:
 def _nftables(facts: HostFacts) -> Finding:
     if "nft" in facts.programs:
         return Finding("nftables", Mark.FINE, facts.programs["nft"].path)
-    detail = "nft is not installed; not needed while sandboxes have no network"
+    detail = "nft is not installed, so no sandbox can have a network"
     return Finding("nftables", Mark.WARNING, detail, "install the package nftables")
 
 

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import resource
+import shutil
 import signal
 import socket
 import stat
@@ -44,6 +45,13 @@ from atoll_server.engine.model import RuntimeKind
 from atoll_server.engine.pool_plan import PoolSettings
 from atoll_server.engine.store import Store, StoreError
 from atoll_server.engine.store_sqlite import SqliteStore
+from atoll_server.network.addresses import parse_opening
+from atoll_server.network.egress import EgressSettings
+from atoll_server.network.surroundings import (
+    find_own_addresses,
+    parse_name_servers,
+    read_name_servers,
+)
 from atoll_server.proxy.front import Front
 
 logger = logging.getLogger(__name__)
@@ -59,6 +67,8 @@ LOOPBACK = "127.0.0.1"
 HTTP_PORT = 80
 OPEN_FILES = 65_536
 POOL_SIZE = 4
+# Nobody else's on this host: below the id ranges of sandboxes, above those that systems give away.
+PROXY_USER = 65_400
 PRUNE_EVERY_SECONDS = 3600.0
 
 
@@ -172,6 +182,26 @@ def _engine_settings(settings: Settings, api: ApiSettings) -> EngineSettings:
         pool=_pool_settings(settings),
         sweep_every=settings.sweep_every_ms / 1000,
         standing=(parse_spec(CreateSandbox(image=settings.default_image or HOST), api),),
+        network=_network_settings(settings),
+    )
+
+
+def _network_settings(settings: Settings) -> EgressSettings | None:
+    """How sandboxes get a network; None where this host cannot give one."""
+    if shutil.which("nft") is None or shutil.which("ip") is None:
+        logger.warning("no sandbox can have a network: install the packages nftables and iproute2")
+        return None
+    try:
+        for opening in settings.network_open:
+            parse_opening(opening)
+        named = parse_name_servers(settings.name_servers)
+    except ValueError as error:
+        raise ConfigError(f"setting network_open or name_servers: {error}") from None
+    return EgressSettings(
+        user=PROXY_USER,
+        name_servers=named or read_name_servers(),
+        own_addresses=find_own_addresses(),
+        opened=settings.network_open,
     )
 
 

@@ -54,6 +54,9 @@ from atoll_server.engine.model import (
 from atoll_server.engine.pool import ShapeStatistics
 from atoll_server.engine.pool_plan import PoolSettings, Shape
 from atoll_server.engine.statistics import EngineStatistics, Tally
+from atoll_server.network.control import Report
+from atoll_server.network.gate import Statistics
+from atoll_server.network.policy import NO_NETWORK, Policy
 from tests.unit.api.memory_ports import MemoryPorts
 from tests.unit.api.memory_processes import MemoryProcesses
 from tests.unit.api.memory_watches import MemoryWatches
@@ -74,6 +77,17 @@ USAGE = Usage(
     disk_limit=8192,
     oom_kills=2,
     uptime=12.5,
+)
+NETWORK_REPORT = Report(
+    Statistics(1, 5, 4, 300, 2000, {"not_listed": 2}),
+    [
+        {
+            "destination": "b.test",
+            "port": 443,
+            "reason": "not_listed",
+            "text": "b.test is not allowed",
+        }
+    ],
 )
 PROGRAMS = ("echo", "say", "cat", "fail", "signal", "timeout", "sleep", "break", "flood")
 
@@ -150,6 +164,22 @@ class MemoryEngine:
         if sandbox_id not in self.sandboxes:
             raise errors.SandboxNotFound(f"no sandbox {sandbox_id}", sandbox_id=sandbox_id)
         return self.sandboxes[sandbox_id]
+
+    async def set_network(self, sandbox_id: SandboxId, policy: Policy) -> Sandbox:
+        sandbox = self._networked(sandbox_id)
+        changed = dataclasses.replace(sandbox.spec, network=policy)
+        self.sandboxes[sandbox_id] = dataclasses.replace(sandbox, spec=changed)
+        return self.sandboxes[sandbox_id]
+
+    async def network(self, sandbox_id: SandboxId) -> tuple[Sandbox, Report]:
+        return self._networked(sandbox_id), NETWORK_REPORT
+
+    def _networked(self, sandbox_id: SandboxId) -> Sandbox:
+        self._live(sandbox_id)
+        sandbox = self.sandboxes[sandbox_id]
+        if sandbox.spec.network == NO_NETWORK:
+            raise errors.InvalidConfig(f"sandbox {sandbox_id} was created without a network")
+        return sandbox
 
     async def usage(self, sandbox_id: SandboxId) -> Usage:
         self._live(sandbox_id)

@@ -86,6 +86,7 @@ async def test_document_is_served_without_a_key_and_has_every_route() -> None:
         "/v1/sandboxes/{id}/ports/{port}": ["delete"],
         "/v1/sandboxes/{id}/ports/{port}/dial": ["get"],
         "/v1/sandboxes/{id}/ports/{port}/sign": ["post"],
+        "/v1/sandboxes/{id}/network": ["get", "put"],
         "/v1/sandboxes/{id}/processes": ["get", "post"],
         "/v1/sandboxes/{id}/processes/{process_id}": ["delete", "get"],
         "/v1/sandboxes/{id}/processes/{process_id}/attach": ["get"],

@@ -171,3 +171,24 @@ def test_exec_leaves_the_sandbox(atoll: Atoll, scripted: ScriptedServer) -> None
 
     assert (done.exit_code, done.stdout) == (1, "hi\n")
     assert [asked.method for asked in scripted.asked] == ["GET", "POST"]
+
+
+@pytest.mark.parametrize(
+    ("options", "egress"),
+    [
+        (("--network", "allow"), {"default": "allow", "allow": []}),
+        (("--allow", "a.test"), {"default": "deny", "allow": ["a.test"]}),
+        (
+            ("--allow", "a.test", "--allow", "*.b.test:22"),
+            {"default": "deny", "allow": ["a.test", "*.b.test:22"]},
+        ),
+    ],
+)
+def test_network_is_what_the_options_allow(
+    atoll: Atoll, scripted: ScriptedServer, options: tuple[str, ...], egress: object
+) -> None:
+    scripted.script += [CREATED, _stream(samples.exit_frame()), ENDED]
+
+    atoll("run", *options, "true")
+
+    assert scripted.asked[0].json["network"] == {"egress": egress}

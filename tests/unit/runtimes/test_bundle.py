@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from atoll_server.engine.model import Limits, SandboxId
@@ -46,6 +47,15 @@ def test_no_dangerous_capability_in_any_set() -> None:
     assert all(not DANGEROUS & set(names) for names in sets.values())
     assert "ambient" not in sets
     assert "inheritable" not in sets
+
+
+def test_sandbox_joins_the_network_that_was_made_for_it() -> None:
+    joined = replace(LAUNCH, network=Path("/run/atoll/network/sb.inside"))
+
+    namespaces = render_config(joined, STAGED)["linux"]["namespaces"]
+
+    assert {"type": "network", "path": "/run/atoll/network/sb.inside"} in namespaces
+    assert {"type": "network"} in render_config(LAUNCH, STAGED)["linux"]["namespaces"]
 
 
 def test_every_process_is_barred_from_new_privileges() -> None:

@@ -35,6 +35,7 @@ def sandbox(**changes: Any) -> dict[str, Any]:
         "terminatedAt": None,
         "reason": None,
         "detail": None,
+        "network": None,
         **changes,
     }
 

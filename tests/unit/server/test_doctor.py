@@ -63,8 +63,7 @@ fine    id-mapped mounts  /usr is on ext4
 fine    cgroups           v2, controllers cpu, memory, pids
 fine    disk images       loop devices and ext4
 fine    overlayfs         in the kernel
-warning nftables          nft is not installed; not needed while sandboxes have no network -> install the package \
-nftables
+warning nftables          nft is not installed, so no sandbox can have a network -> install the package nftables
 fine    memory            16000 MiB available
 fine    disk              50000 MiB free for /var/lib/atoll
 auto: none: sandboxes cannot run here

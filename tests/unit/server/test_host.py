@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import os
 import time
 
 import pytest
@@ -44,3 +45,31 @@ def test_a_program_that_does_not_end_is_killed(script: str) -> None:
 def test_a_program_that_fails_is_an_error_that_says_how(argv: list[str], why: str) -> None:
     with pytest.raises(host.HostCommandFailed, match=why):
         host.run(argv, timeout=10)
+
+
+def test_a_program_reads_what_it_is_given() -> None:
+    assert host.run(["cat"], timeout=10, stdin="a text\n").output == "a text"
+
+
+def test_a_program_in_the_background_goes_on_until_it_is_killed() -> None:
+    program = host.Background(["sh", "-c", "echo ready; exec sleep 1000"], timeout=10)
+
+    assert program.is_running
+    assert os.getsid(program.pid) == program.pid
+    program.kill()
+    program.kill()
+    assert not program.is_running
+
+
+def test_a_program_that_ends_before_it_is_ready_is_an_error() -> None:
+    with pytest.raises(host.HostCommandFailed, match="before it was ready"):
+        host.Background(["true"], timeout=10)
+
+
+def test_a_program_in_the_background_that_does_not_end_in_time_is_an_error() -> None:
+    program = host.Background(["sh", "-c", "echo ready; exec sleep 1000"], timeout=10)
+    try:
+        with pytest.raises(host.HostCommandFailed, match="no end after"):
+            program.wait(0.05)
+    finally:
+        program.kill()

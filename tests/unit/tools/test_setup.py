@@ -106,7 +106,16 @@ def test_nothing_is_missing_where_all_programs_are_found() -> None:
 def test_everything_is_missing_on_a_bare_host() -> None:
     packages = missing_packages(lambda name: False, has_header=False)
 
-    assert {"crun", "cargo", "rustc", "gcc", "libc6-dev", "e2fsprogs", "iproute2"} <= set(packages)
+    assert {
+        "crun",
+        "cargo",
+        "rustc",
+        "gcc",
+        "libc6-dev",
+        "e2fsprogs",
+        "iproute2",
+        "nftables",
+    } <= set(packages)
 
 
 def test_crun_is_not_wanted_where_runc_is() -> None:
@@ -118,4 +127,4 @@ def test_tests_want_more_than_the_program_does() -> None:
         missing_packages(lambda name: False, has_header=True)
     )
 
-    assert extra == {"runc", "procps", "less", "vim-tiny"}
+    assert extra == {"runc", "procps", "less", "vim-tiny", "openssl"}

@@ -5,6 +5,7 @@ from ._client import AsyncAtoll
 from ._feed import AsyncSubscription
 from ._files import AsyncFiles
 from ._keys import AsyncKeys
+from ._network import AsyncSandboxNetwork
 from ._ports import AsyncPorts, AsyncPortStream
 from ._process import AsyncProcess
 from ._processes import AsyncProcesses, AsyncProcessList
@@ -24,6 +25,7 @@ __all__ = [
     "AsyncProcesses",
     "AsyncSandbox",
     "AsyncSandboxList",
+    "AsyncSandboxNetwork",
     "AsyncSandboxes",
     "AsyncSubscription",
     "AsyncTerminal",

@@ -28,6 +28,7 @@ from ..models import (
 from ._exec import AsyncOutput, run_streamed
 from ._feed import AsyncOnEvent, AsyncSubscription, read_events, subscribe
 from ._files import AsyncFiles
+from ._network import AsyncSandboxNetwork
 from ._ports import DEFAULT_WAIT_MS, AsyncPorts, AsyncPortStream
 from ._processes import AsyncProcesses
 from ._terminals import AsyncTerminals
@@ -48,6 +49,7 @@ class AsyncSandbox:
         self._transport = transport
         self._info = info
         self._files = AsyncFiles(transport, info.id, info.resources.disk_mb)
+        self._network = AsyncSandboxNetwork(transport, info.id)
         self._processes = AsyncProcesses(transport, info.id)
         self._ports = AsyncPorts(transport, info.id)
         self._terminals = AsyncTerminals(transport, info.id, self._processes)
@@ -131,6 +133,11 @@ class AsyncSandbox:
     def files(self) -> AsyncFiles:
         """Its files."""
         return self._files
+
+    @property
+    def network(self) -> AsyncSandboxNetwork:
+        """What it may reach."""
+        return self._network
 
     @property
     def processes(self) -> AsyncProcesses:

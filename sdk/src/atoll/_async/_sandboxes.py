@@ -9,6 +9,7 @@ from typing import Any
 
 from .. import _requests, _wire
 from .._config import merge_create
+from .._policies import NetworkPolicy
 from ..models import Resources, Runtime, SandboxInfo, SandboxPage, SandboxState
 from ._sandbox import AsyncSandbox
 from ._transport import AsyncTransport
@@ -89,12 +90,15 @@ class AsyncSandboxes:
         idle_timeout_ms: int | None = None,
         metadata: Mapping[str, str] | None = None,
         runtime: Runtime | str | None = None,
+        network: NetworkPolicy | None = None,
     ) -> AsyncSandbox:
         """Makes a sandbox and returns once it runs.
 
         What is not given comes from the client's `defaults`, else from the server: 2 CPUs, 4096 MB of memory, 10240 MB
         of disk, `/workspace`, a lifetime (`timeout_ms`) of 300,000 ms. `pids` are processes and threads at once,
-        `open_files` those of one process. `cpu` to `open_files` are the same as in `resources`, and win. Raises
+        `open_files` those of one process. `cpu` to `open_files` are the same as in `resources`, and win. `network` is
+        what it may reach: `"none"` (which it is if absent, and for good), `"deny"`, `"allow"`, or such as
+        `{"allow": ["example.com", "*.example.com:22"], "deny": []}`, which denies what it does not name. Raises
         `InvalidConfig` for what cannot be, `ResourceExhausted` when there is no room, `RuntimeUnavailable` when the
         server has no such runtime.
         """
@@ -117,6 +121,7 @@ class AsyncSandboxes:
             "idle_timeout_ms": idle_timeout_ms,
             "metadata": metadata,
             "runtime": runtime,
+            "network": network,
         }
         request = _requests.create_sandbox(merge_create(self._defaults, call))
         return AsyncSandbox(

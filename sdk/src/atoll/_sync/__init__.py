@@ -6,6 +6,7 @@ from ._client import Atoll
 from ._feed import Subscription
 from ._files import Files
 from ._keys import Keys
+from ._network import SandboxNetwork
 from ._ports import Ports, PortStream
 from ._process import Process
 from ._processes import Processes, ProcessList
@@ -25,6 +26,7 @@ __all__ = [
     "Processes",
     "Sandbox",
     "SandboxList",
+    "SandboxNetwork",
     "Sandboxes",
     "Subscription",
     "Terminal",

@@ -29,6 +29,7 @@ from ..models import (
 from ._exec import Output, run_streamed
 from ._feed import OnEvent, Subscription, read_events, subscribe
 from ._files import Files
+from ._network import SandboxNetwork
 from ._ports import DEFAULT_WAIT_MS, Ports, PortStream
 from ._processes import Processes
 from ._terminals import Terminals
@@ -49,6 +50,7 @@ class Sandbox:
         self._transport = transport
         self._info = info
         self._files = Files(transport, info.id, info.resources.disk_mb)
+        self._network = SandboxNetwork(transport, info.id)
         self._processes = Processes(transport, info.id)
         self._ports = Ports(transport, info.id)
         self._terminals = Terminals(transport, info.id, self._processes)
@@ -132,6 +134,11 @@ class Sandbox:
     def files(self) -> Files:
         """Its files."""
         return self._files
+
+    @property
+    def network(self) -> SandboxNetwork:
+        """What it may reach."""
+        return self._network
 
     @property
     def processes(self) -> Processes:

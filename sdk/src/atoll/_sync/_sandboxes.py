@@ -10,6 +10,7 @@ from typing import Any
 
 from .. import _requests, _wire
 from .._config import merge_create
+from .._policies import NetworkPolicy
 from ..models import Resources, Runtime, SandboxInfo, SandboxPage, SandboxState
 from ._sandbox import Sandbox
 from ._transport import Transport
@@ -90,12 +91,15 @@ class Sandboxes:
         idle_timeout_ms: int | None = None,
         metadata: Mapping[str, str] | None = None,
         runtime: Runtime | str | None = None,
+        network: NetworkPolicy | None = None,
     ) -> Sandbox:
         """Makes a sandbox and returns once it runs.
 
         What is not given comes from the client's `defaults`, else from the server: 2 CPUs, 4096 MB of memory, 10240 MB
         of disk, `/workspace`, a lifetime (`timeout_ms`) of 300,000 ms. `pids` are processes and threads at once,
-        `open_files` those of one process. `cpu` to `open_files` are the same as in `resources`, and win. Raises
+        `open_files` those of one process. `cpu` to `open_files` are the same as in `resources`, and win. `network` is
+        what it may reach: `"none"` (which it is if absent, and for good), `"deny"`, `"allow"`, or such as
+        `{"allow": ["example.com", "*.example.com:22"], "deny": []}`, which denies what it does not name. Raises
         `InvalidConfig` for what cannot be, `ResourceExhausted` when there is no room, `RuntimeUnavailable` when the
         server has no such runtime.
         """
@@ -118,6 +122,7 @@ class Sandboxes:
             "idle_timeout_ms": idle_timeout_ms,
             "metadata": metadata,
             "runtime": runtime,
+            "network": network,
         }
         request = _requests.create_sandbox(merge_create(self._defaults, call))
         return Sandbox(self._transport, _wire.decode(SandboxInfo, self._transport.send(request)))

@@ -26,6 +26,25 @@ Memory = Annotated[str | None, typer.Option(help="Memory in MiB, or such as 4g."
 Disk = Annotated[str | None, typer.Option(help="Disk in MiB, or such as 10g.")]
 Pids = Annotated[int | None, typer.Option(help="Processes and threads at once.")]
 OpenFiles = Annotated[int | None, typer.Option(help="Open files of one process.")]
+NetworkDefault = Annotated[
+    str | None,
+    typer.Option(
+        help="What it may reach that --allow does not name: none, deny or allow; else none."
+    ),
+]
+Allow = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME", help="May be reached: example.com, *.example.com:22; may be repeated."
+    ),
+]
+
+
+def choose_network(network: str | None, allow: list[str] | None) -> dict[str, Any] | None:
+    """The policy that these options mean; None where none of them was given. `--allow` alone denies the rest."""
+    if network is None and not allow:
+        return None
+    return {"default": network or "deny", "allow": allow or []}
 
 
 def create_sandbox(

@@ -9,7 +9,7 @@ import typer
 
 from .. import _wire
 from . import _limits
-from ._limits import create_sandbox
+from ._limits import choose_network, create_sandbox
 from ._session import Session
 from ._terminal import show, show_json
 from ._values import parse_duration, parse_pairs
@@ -43,6 +43,8 @@ def create(
     disk: _limits.Disk = None,
     pids: _limits.Pids = None,
     open_files: _limits.OpenFiles = None,
+    network: _limits.NetworkDefault = None,
+    allow: _limits.Allow = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object for programs.")] = False,
 ) -> None:
     """Make a sandbox, and print its id."""
@@ -58,6 +60,7 @@ def create(
             disk=disk,
             pids=pids,
             open_files=open_files,
+            network=choose_network(network, allow),
             runtime=runtime,
             env=variables,
             metadata=labels,

@@ -8,7 +8,7 @@ import typer
 from ..models import MAX_COMMAND_TIMEOUT_MS
 from . import _command, _limits
 from ._command import execute, orderly_end, own_errors, read_stdin
-from ._limits import create_sandbox
+from ._limits import choose_network, create_sandbox
 from ._session import Session
 from ._values import choose_command, parse_duration, parse_pairs
 
@@ -32,6 +32,8 @@ def run(
     disk: _limits.Disk = None,
     pids: _limits.Pids = None,
     open_files: _limits.OpenFiles = None,
+    network: _limits.NetworkDefault = None,
+    allow: _limits.Allow = None,
     no_stdin: _command.NoStdin = False,
     as_json: _command.Json = False,
 ) -> None:
@@ -54,6 +56,7 @@ def run(
             disk=disk,
             pids=pids,
             open_files=open_files,
+            network=choose_network(network, allow),
             runtime=runtime,
             timeout_ms=(timeout_ms or MAX_COMMAND_TIMEOUT_MS) + SPARE_MS,
         ) as sandbox:

@@ -31,6 +31,14 @@ from ._files import (
     Unpacked,
     WriteFiles,
 )
+from ._network import (
+    MAX_NETWORK_RULES,
+    Egress,
+    EgressDefault,
+    Network,
+    NetworkDenial,
+    NetworkReport,
+)
 from ._ports import (
     LOWEST_EXPOSED_PORT,
     MAX_PORT,
@@ -105,6 +113,8 @@ __all__ = [
     "CreateKey",
     "CreateSandbox",
     "CursorPagination",
+    "Egress",
+    "EgressDefault",
     "ErrorAnswer",
     "ErrorBody",
     "Event",
@@ -142,6 +152,7 @@ __all__ = [
     "MAX_ENCODED_PATH",
     "MAX_LIFETIME_MS",
     "MAX_MEMORY_MB",
+    "MAX_NETWORK_RULES",
     "MAX_OPEN_FILES",
     "MAX_PIDS",
     "MAX_PORT",
@@ -155,6 +166,9 @@ __all__ = [
     "MIN_PIDS",
     "MakeDirectory",
     "MoveFile",
+    "Network",
+    "NetworkDenial",
+    "NetworkReport",
     "Pagination",
     "PoolInfo",
     "PoolShape",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from ._fields import described
+from ._network import Network
 
 MAX_LIFETIME_MS = 86_400_000
 # What a server can be set to take at all. What it does take without being told is in each field's description.
@@ -98,6 +99,9 @@ class CreateSandbox:
         metadata=described("your labels, filterable in lists", max_items=20, max_value_length=256),
     )
     runtime: Runtime = field(default=Runtime.AUTO, metadata=described("what isolates it"))
+    network: Network | None = field(
+        default=None, metadata=described("what it may reach; nothing if absent, not even later")
+    )
 
 
 @dataclass(frozen=True)
@@ -125,6 +129,9 @@ class SandboxInfo:
     )
     detail: str | None = field(
         default=None, metadata=described("what went wrong, where something did")
+    )
+    network: Network | None = field(
+        default=None, metadata=described("what it may reach; null: nothing")
     )
 
 
@@ -156,7 +163,7 @@ class SandboxMetrics:
     oom_kills: int = field(metadata=described("processes killed for the limit of memory"))
     uptime_ms: int
     network_received_bytes: int | None = field(
-        default=None, metadata=described("null: sandboxes have no network beyond themselves yet")
+        default=None, metadata=described("null so far: `/network` has what was sent and received")
     )
     network_sent_bytes: int | None = field(default=None, metadata=described("the same"))
 

@@ -7,7 +7,7 @@ import contextlib
 import errno
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 
 from atoll_server.agent.client import AgentClient
@@ -18,6 +18,8 @@ from atoll_server.engine.model import RuntimeKind, SandboxId, SandboxSpec
 from atoll_server.engine.processes import KEEP_ENDED, KEEP_ENDED_SECONDS
 from atoll_server.engine.site import Site, Sites
 from atoll_server.engine.threads import in_thread
+from atoll_server.network.link import GATEWAY_ADDRESS
+from atoll_server.network.policy import NO_NETWORK
 
 _log = logging.getLogger(__name__)
 
@@ -85,12 +87,9 @@ class Builder:
         """
         try:
             await in_thread(lambda: self._sites.fit(blank.site, spec))
-            # Also for a directory that is there: the answer says that the agent is, too.
-            await blank.agent.mkdir(os.fsencode(spec.workdir), parents=True)
-        except AgentError as error:
-            raise errors.InvalidConfig(
-                f"workdir {spec.workdir!r} cannot be made: {error.message}", sandbox_id=blank.id
-            ) from error
+            await _make_workdir(blank, spec.workdir)
+            if spec.network != NO_NETWORK:
+                await _name_resolver(blank.agent)
         except (AgentFailure, OSError) as error:
             raise errors.Internal("the sandbox did not start: its agent did not answer") from error
 
@@ -125,6 +124,25 @@ class Builder:
             yield
         finally:
             self.at_work.discard(sandbox_id)
+
+
+async def _make_workdir(blank: Blank, workdir: str) -> None:
+    try:
+        # Also for a directory that is there: the answer says that the agent is, too.
+        await blank.agent.mkdir(os.fsencode(workdir), parents=True)
+    except AgentError as error:
+        raise errors.InvalidConfig(
+            f"workdir {workdir!r} cannot be made: {error.message}", sandbox_id=blank.id
+        ) from error
+
+
+async def _name_resolver(agent: AgentClient) -> None:
+    """Have programs inside ask the one name server that they can reach, whatever their image says."""
+
+    async def content() -> AsyncIterator[bytes]:
+        yield f"nameserver {GATEWAY_ADDRESS}\n".encode()
+
+    await agent.write(b"/etc/resolv.conf", content(), mode=0o644)
 
 
 def _building_error(error: Exception, sandbox_id: SandboxId) -> errors.EngineError:

@@ -46,6 +46,9 @@ from atoll_server.engine.site import HostPaths, Sites
 from atoll_server.engine.statistics import EngineStatistics
 from atoll_server.engine.store import Store
 from atoll_server.engine.watches import Watches
+from atoll_server.network.control import Report
+from atoll_server.network.egress import Egress, EgressSettings
+from atoll_server.network.policy import Policy
 from atoll_server.runtimes.base import Runtime
 from atoll_server.runtimes.cgroups import CgroupError, Cgroups
 from atoll_server.runtimes.detect import Runtimes, find_runtimes
@@ -76,6 +79,7 @@ class EngineSettings:
     pool: PoolSettings = PoolSettings()
     standing: tuple[SandboxSpec, ...] = ()
     sweep_every: float = SWEEP_EVERY
+    network: EgressSettings | None = None
 
 
 class Engine:
@@ -117,7 +121,8 @@ class Engine:
             images=settings.state_dir / "images", disks=settings.state_dir / "disks", run=run
         )
         images = Images(paths.images, settings.images)
-        sites = _prepare_sites(paths, images, runtimes.drivers)
+        egress = Egress(run / "network", settings.network) if settings.network else None
+        sites = _prepare_sites(paths, images, runtimes.drivers, egress)
         keep = KeepProcesses(settings.keep_processes, settings.keep_processes_seconds)
         builder = Builder(sites, lambda sandbox_id: str(paths.socket(sandbox_id)), keep)
         kind = settings.runtime or next(iter(runtimes.usable))
@@ -301,6 +306,17 @@ class Engine:
         execution.started(number, cwd)
         live.ends.expect(number, execution, self._lifecycle.tasks.run_beside)
 
+    async def set_network(self, sandbox_id: SandboxId, policy: Policy) -> Sandbox:
+        """Let another network policy hold from now on; what is open and no longer allowed is cut.
+
+        Raises `InvalidConfig` for a sandbox that was created without a network, and what `files` does.
+        """
+        return await self._lifecycle.set_network(sandbox_id, policy)
+
+    async def network(self, sandbox_id: SandboxId) -> tuple[Sandbox, Report]:
+        """What a sandbox did with its network, and what it was refused. Raises what `set_network` does."""
+        return await self._lifecycle.report_network(sandbox_id)
+
     def files(self, sandbox_id: SandboxId) -> Files:
         """The file operations of a sandbox. Raises `SandboxNotFound` or `SandboxNotRunning`."""
         live = self._lifecycle.live(sandbox_id)
@@ -358,10 +374,13 @@ def _find_runtimes(run: Path) -> Runtimes:
 
 
 def _prepare_sites(
-    paths: HostPaths, images: Images, runtimes: Mapping[RuntimeKind, Runtime]
+    paths: HostPaths,
+    images: Images,
+    runtimes: Mapping[RuntimeKind, Runtime],
+    egress: Egress | None,
 ) -> Sites:
     try:
-        sites = Sites(paths, images, runtimes, Cgroups(f"atoll/{paths.run.name}"))
+        sites = Sites(paths, images, runtimes, Cgroups(f"atoll/{paths.run.name}"), egress)
         sites.prepare()
     except CgroupError as error:
         raise errors.RuntimeUnavailable(f"{error}; see `atoll doctor`") from None

@@ -34,6 +34,7 @@ from atoll_server.engine.model import (
     State,
     Usage,
 )
+from atoll_server.engine.networks import Networks
 from atoll_server.engine.pool import Pool, read_load
 from atoll_server.engine.pool_plan import PoolSettings, Shape
 from atoll_server.engine.recover import Recovery
@@ -44,6 +45,8 @@ from atoll_server.engine.store import Store
 from atoll_server.engine.sweeper import Sweeper
 from atoll_server.engine.tasks import Tasks, outcome
 from atoll_server.engine.threads import in_thread
+from atoll_server.network.control import Report
+from atoll_server.network.policy import NO_NETWORK, Policy
 
 _log = logging.getLogger(__name__)
 
@@ -85,6 +88,7 @@ class Lifecycle:
         self._sweep_every = sweep_every
         self._recovery = Recovery(sites, builder, store)
         self._meter = Meter(sites, clock)
+        self._networks = Networks(sites)
         self._guard = Guard(clock, run=self.tasks.run, mourn=self._broke)
         self._on_end = on_end
         self.tally = Tally()
@@ -182,6 +186,25 @@ class Lifecycle:
             await self.tasks.complete(self._remove(live, ended))
             return live.sandbox
 
+    async def set_network(self, sandbox_id: SandboxId, policy: Policy) -> Sandbox:
+        """Let another network policy hold for a sandbox that has a network. It is kept first, then told."""
+        live = self.live(sandbox_id, states.can_measure)
+        async with live.lock:
+            live = self.live(sandbox_id, states.can_measure)
+            self._networks.check(live)
+            spec = dataclasses.replace(live.sandbox.spec, network=policy)
+            changed = dataclasses.replace(live.sandbox, spec=spec)
+            await in_thread(lambda: self._store.put(changed, live.site.facts()))
+            live.sandbox, live.site.spec = changed, spec
+            await self._networks.change(live, policy)
+            return live.sandbox
+
+    async def report_network(self, sandbox_id: SandboxId) -> tuple[Sandbox, Report]:
+        """What a sandbox did with its network, and what it was refused. Raises what `live` does."""
+        live = self.live(sandbox_id, states.can_measure)
+        report = await self._networks.report(live)
+        return live.sandbox, report
+
     async def terminate_all(self, cause: Cause) -> None:
         """End every sandbox, several at a time."""
         await asyncio.gather(
@@ -191,7 +214,8 @@ class Lifecycle:
     async def _create(self, spec: SandboxSpec, kind: RuntimeKind, isolation: str) -> Sandbox:
         self._admit(spec.limits)
         shape = Shape.of(spec, kind)
-        while (blank := self.pool.take(shape)) is not None:
+        # What the pool holds has no network, which cannot be given late.
+        while spec.network == NO_NETWORK and (blank := self.pool.take(shape)) is not None:
             creating = self._sandbox(blank.id, spec, kind, isolation)
             try:
                 async with self._being_created(creating):
@@ -344,6 +368,8 @@ class Lifecycle:
         """Adopt what still runs, end what does not, sweep what nobody remembers."""
         found = await self._recovery.find()
         self._live |= {live.sandbox.id: live for live in (*found.adopted, *found.lost)}
+        adopted = [live.site for live in found.adopted]
+        await self._sweeper.keep_networks(adopted, only_these=True)
         for live in found.adopted:
             born = live.sandbox.started_at or live.sandbox.created_at
             age = (self._clock.now() - born).total_seconds()

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NewType
 
+from atoll_server.network.policy import NO_NETWORK, Policy
+
 SandboxId = NewType("SandboxId", str)
 ProcessId = NewType("ProcessId", str)
 WatchId = NewType("WatchId", str)
@@ -64,6 +66,7 @@ class SandboxSpec:
     idle_timeout: float
     metadata: Mapping[str, str]
     runtime: RuntimeKind | None = None
+    network: Policy = NO_NETWORK
 
 
 @dataclass(frozen=True)

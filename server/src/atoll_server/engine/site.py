@@ -2,7 +2,8 @@
 """What a sandbox consists of on the host: made by steps, taken down completely, found again after a restart.
 
 Everything in here blocks and runs on worker threads. The steps, in order: an id range, a directory for the agent's
-socket, a control group, a disk, and the runtime, which makes its mounts by itself in a namespace of the sandbox's own.
+socket, a control group, a disk, a network where one is wanted, and the runtime, which makes its mounts by itself in a
+namespace of the sandbox's own.
 """
 
 from __future__ import annotations
@@ -10,15 +11,19 @@ from __future__ import annotations
 import os
 import resource
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from atoll_server.engine import errors
 from atoll_server.engine.images import Images
 from atoll_server.engine.model import RuntimeKind, SandboxId, SandboxSpec, Usage
 from atoll_server.engine.oom import OomKills
 from atoll_server.engine.steps import Step, run_steps, undo_steps
+from atoll_server.network.control import Report
+from atoll_server.network.egress import Egress
+from atoll_server.network.policy import Default, Policy
 from atoll_server.runtimes import kernel
 from atoll_server.runtimes.base import SOCKET_NAME, Launch, Runtime
 from atoll_server.runtimes.cgroups import Cgroups, Group, GroupLimits
@@ -72,6 +77,7 @@ class Site:
     runtime: Runtime
     group: Group
     ids: IdRange | None = None
+    network: Path | None = None
     pid: int | None = None
     oom_kills: OomKills = field(init=False, compare=False)
 
@@ -103,11 +109,13 @@ class Sites:
         images: Images,
         runtimes: Mapping[RuntimeKind, Runtime],
         cgroups: Cgroups,
+        egress: Egress | None = None,
     ) -> None:
         self._paths = paths
         self._images = images
         self._runtimes = runtimes
         self._cgroups = cgroups
+        self._egress = egress
         self._ids = IdRanges()
         self._most_open_files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         self._steps: tuple[Step[Site], ...] = (
@@ -115,6 +123,7 @@ class Sites:
             Step("control directory", self._make_control, self._remove_control),
             Step("control group", self._make_group, self._remove_group),
             Step("disk", self._make_disk, self._remove_disk),
+            Step("network", self._make_network, self._remove_network),
             Step("runtime", self._start_runtime, self._stop_runtime),
         )
 
@@ -186,11 +195,35 @@ class Sites:
             uptime=uptime,
         )
 
+    def has_network(self, site: Site) -> bool:
+        """Whether it was created with one, whatever its policy is now."""
+        return self._egress is not None and self._egress.has(site.sandbox_id)
+
+    def keep_networks(self, sites: Iterable[Site], *, only_these: bool = False) -> None:
+        """Have the networks of these sandboxes served; the proxy is started anew where it has ended.
+
+        With `only_these` no other is served any more. Raises `NetworkFailed`.
+        """
+        if self._egress is not None:
+            policies: dict[str, Policy] = {it.sandbox_id: it.spec.network for it in sites}
+            self._egress.keep(policies, only_these=only_these)
+
+    def set_network(self, site: Site, policy: Policy) -> None:
+        """Let another policy hold; what that does not allow is cut. Raises `NetworkFailed`."""
+        assert self._egress is not None, "a sandbox with a network on a host that gives none"
+        self._egress.update(site.sandbox_id, policy)
+
+    def report_network(self, site: Site) -> Report:
+        """What it did with its network. Raises `NetworkFailed`."""
+        assert self._egress is not None, "a sandbox with a network on a host that gives none"
+        return self._egress.report(site.sandbox_id)
+
     def remains(self) -> frozenset[str]:
         """Ids of all sandboxes of which anything is on the host."""
         control = set(os.listdir(self._paths.run / "control"))
         disks = {Path(name).stem for name in os.listdir(self._paths.disks)}
-        return frozenset(control | disks) | self._cgroups.existing()
+        networks = self._egress.list() if self._egress else frozenset()
+        return frozenset(control | disks | networks) | self._cgroups.existing()
 
     def sweep(self, sandbox_id: SandboxId, spec: SandboxSpec) -> bool:
         """Remove what is left of a sandbox that nobody remembers, whatever its runtime was."""
@@ -202,6 +235,8 @@ class Sites:
 
     def close(self) -> None:
         """Let go of what the server holds; sandboxes that run go on running."""
+        if self._egress is not None:
+            self._egress.close()
         self._ids.close()
         self._cgroups.dismantle()
 
@@ -250,6 +285,20 @@ class Sites:
     def _remove_disk(self, site: Site) -> None:
         self._paths.disk(site.sandbox_id).unlink(missing_ok=True)
 
+    def _make_network(self, site: Site) -> None:
+        if site.spec.network.default is Default.NONE:
+            return
+        if self._egress is None:
+            raise errors.RuntimeUnavailable(
+                "this host gives no sandbox a network, see `atoll doctor`"
+            )
+        owner = self._ids.namespace(site.ids) if site.ids else None
+        site.network = self._egress.attach(site.sandbox_id, site.spec.network, owner).inside
+
+    def _remove_network(self, site: Site) -> None:
+        if self._egress is not None:
+            self._egress.detach(site.sandbox_id)
+
     def _start_runtime(self, site: Site) -> None:
         self._images.refresh()
         launch = Launch(
@@ -262,6 +311,7 @@ class Sites:
             ids=site.ids,
             user_namespace=self._ids.namespace(site.ids) if site.ids else None,
             open_files=min(site.spec.limits.open_files, self._most_open_files),
+            network=site.network,
         )
         site.pid = site.runtime.start(launch)
 

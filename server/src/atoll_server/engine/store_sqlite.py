@@ -28,6 +28,8 @@ from atoll_server.engine.model import (
     State,
 )
 from atoll_server.engine.store import Store, Stored, StoreError
+from atoll_server.network.policy import NO_NETWORK
+from atoll_server.network.written import parse_policy, render_policy
 
 Rows = list[Any]
 
@@ -276,6 +278,7 @@ def _render_sandbox(sandbox: Sandbox) -> str:
                 "idle_timeout": spec.idle_timeout,
                 "metadata": dict(spec.metadata),
                 "runtime": spec.runtime.value if spec.runtime else None,
+                "network": render_policy(spec.network),
             },
             "runtime": sandbox.runtime.value,
             "isolation": sandbox.isolation,
@@ -309,6 +312,8 @@ def _parse_sandbox(record: str) -> Sandbox:
             idle_timeout=spec["idle_timeout"],
             metadata=spec["metadata"],
             runtime=RuntimeKind(spec["runtime"]) if spec["runtime"] else None,
+            # Records of before there were networks have none.
+            network=parse_policy(spec.get("network", NO_NETWORK.default.value)),
         ),
         runtime=RuntimeKind(values["runtime"]),
         isolation=values["isolation"],

@@ -14,6 +14,7 @@ from atoll_server.clock import Clock
 from atoll_server.engine.model import Limits, SandboxId, SandboxSpec
 from atoll_server.engine.site import Site, Sites
 from atoll_server.engine.threads import in_thread
+from atoll_server.network.egress import NetworkFailed
 
 _log = logging.getLogger(__name__)
 
@@ -47,6 +48,7 @@ class Sweeper:
             await clock.sleep(every)
             try:
                 suspects = await self.look(suspects)
+                await self.keep_networks(self._running())
             except Exception:
                 # The next look may fare better, and nobody waits for this one.
                 _log.exception("the host could not be compared with what is known of it")
@@ -63,6 +65,13 @@ class Sweeper:
             if not await in_thread(lambda site=site: self._sites.is_alive(site)):  # type: ignore[misc]  # bound now
                 await self._mourn(site.sandbox_id)
         return unknown - suspects
+
+    async def keep_networks(self, sites: Collection[Site], *, only_these: bool = False) -> None:
+        """Have the networks of these sandboxes served. Where that fails nothing leaves them until the next look."""
+        try:
+            await in_thread(lambda: self._sites.keep_networks(sites, only_these=only_these))
+        except NetworkFailed as error:
+            _log.warning("sandboxes have no network at present: %s", error)
 
     async def sweep(self, sandbox_id: SandboxId) -> None:
         """Remove what is left of a sandbox that nobody remembers."""

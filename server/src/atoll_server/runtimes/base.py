@@ -59,7 +59,8 @@ class Launch:
     """All that a runtime needs to start one sandbox. Everything named here exists already.
 
     `control` is the directory in which the agent makes its socket; `ids` is None where no id range is needed;
-    `open_files` is the limit of one process, which may not exceed the server's own.
+    `open_files` is the limit of one process, which may not exceed the server's own; `network` is where its network
+    namespace is mounted, None for a new one that has loopback alone.
     """
 
     sandbox_id: SandboxId
@@ -71,6 +72,7 @@ class Launch:
     ids: IdRange | None
     user_namespace: int | None
     open_files: int
+    network: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,10 @@ def render_config(launch: Launch, staged: Staged) -> dict[str, Any]:
         "process": _process(launch.open_files),
         "mounts": _mounts(launch, staged),
         "linux": {
-            "namespaces": [{"type": kind} for kind in ("pid", "network", "ipc", "uts", "mount")],
+            "namespaces": [
+                *({"type": kind} for kind in ("pid", "ipc", "uts", "mount")),
+                {"type": "network"} | ({"path": str(launch.network)} if launch.network else {}),
+            ],
             "maskedPaths": list(MASKED_PATHS),
             "readonlyPaths": list(READONLY_PATHS),
         },
@@ -88,6 +91,14 @@ def confine_to_host_kernel(
             "gidMappings": mapping,
             "seccomp": render_seccomp(),
         }
+    }
+
+
+def leave_sysfs_empty(config: dict[str, Any]) -> dict[str, Any]:
+    """Have an empty directory at `/sys`."""
+    empty = _mount("/sys", "tmpfs", "nosuid", "noexec", "nodev", "ro", "size=4k")
+    return config | {
+        "mounts": [empty if it["destination"] == "/sys" else it for it in config["mounts"]]
     }
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 from atoll_server.engine.model import RuntimeKind, SandboxId
-from atoll_server.runtimes import oci
+from atoll_server.runtimes import kernel, oci
 from atoll_server.runtimes.base import Capabilities, Launch, Staged
 from atoll_server.runtimes.bundle import render_config
 
@@ -16,7 +16,6 @@ from atoll_server.runtimes.bundle import render_config
 # ENOSPC inside and not a fault of the kernel that serves it.
 _OPTIONS: Sequence[str] = (
     "--platform=systrap",
-    "--network=none",
     "--host-uds=create",
     "--ignore-cgroups",
     "--overlay2=none",
@@ -68,8 +67,21 @@ class Runsc:
                 file.unlink(missing_ok=True)
 
     def _order(self, launch: Launch, staged: Staged) -> oci.Order:
+        # With a network of its own it takes the interfaces of its namespace over, with their addresses and routes.
+        network = "--network=none" if launch.network is None else "--network=sandbox"
+        if launch.network is not None:
+            _hide_network_settings()
         argv = (
-            *(self._program, f"--root={self._paths.state}", *_OPTIONS, "run", "--detach"),
+            *(self._program, f"--root={self._paths.state}", *_OPTIONS, network, "run", "--detach"),
             *(f"--pid-file={staged.pid_file}", f"--bundle={staged.bundle}", launch.sandbox_id),
         )
         return oci.Order(render_config(launch, staged), argv)
+
+
+def _hide_network_settings() -> None:
+    """Have runsc, in its private mounts, see that its network namespace is not the host's.
+
+    It takes a namespace with `net.core.rmem_default` for the host's, and refuses that; on newer kernels all have it
+    (google/gvisor issue 10704). What is below `net` differs by namespace, so that a mount must lie on `net` itself.
+    """
+    kernel.mount("tmpfs", "/proc/sys/net", "tmpfs", kernel.MS_RDONLY, "size=4k,mode=0555")

@@ -3,11 +3,20 @@
 
 from __future__ import annotations
 
-from atoll.models import CreateSandbox, SandboxInfo, SandboxMetrics, SandboxPage
+from atoll.models import (
+    CreateSandbox,
+    Network,
+    NetworkReport,
+    SandboxInfo,
+    SandboxMetrics,
+    SandboxPage,
+)
 from atoll_server.api.native.wire import (
     ListQuery,
     parse_filter,
+    parse_network,
     parse_spec,
+    render_network_report,
     render_page,
     render_sandbox,
     render_usage,
@@ -40,6 +49,15 @@ async def terminate(call: Call) -> Reply:
 
 async def metrics(call: Call) -> Reply:
     return call.answer(render_usage(await call.engine.usage(call.sandbox_id)))
+
+
+async def get_network(call: Call) -> Reply:
+    return call.answer(render_network_report(*await call.engine.network(call.sandbox_id)))
+
+
+async def set_network(call: Call) -> Reply:
+    policy = parse_network(await call.json(Network))
+    return call.answer(render_sandbox(await call.engine.set_network(call.sandbox_id, policy)))
 
 
 OPERATIONS = (
@@ -86,6 +104,28 @@ OPERATIONS = (
         answer=SandboxMetrics,
         scope=Scope.READ,
         errors=("SANDBOX_NOT_FOUND", "SANDBOX_NOT_RUNNING", "SANDBOX_FAILED"),
+    ),
+    Operation(
+        method="GET",
+        path="/v1/sandboxes/{id}/network",
+        name="getSandboxNetwork",
+        summary="What a sandbox may reach, what it did, and what it was refused",
+        handler=get_network,
+        answer=NetworkReport,
+        scope=Scope.READ,
+        errors=("INVALID_CONFIG", "SANDBOX_NOT_FOUND", "SANDBOX_NOT_RUNNING", "SANDBOX_FAILED"),
+    ),
+    Operation(
+        method="PUT",
+        path="/v1/sandboxes/{id}/network",
+        name="setSandboxNetwork",
+        summary="Let another network policy hold from now on; what it does not allow is cut",
+        handler=set_network,
+        body=Network,
+        answer=SandboxInfo,
+        scope=Scope.CREATE,
+        invalid=InvalidConfig,
+        errors=("INVALID_CONFIG", "SANDBOX_NOT_FOUND", "SANDBOX_NOT_RUNNING", "SANDBOX_FAILED"),
     ),
     Operation(
         method="DELETE",

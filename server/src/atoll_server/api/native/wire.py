@@ -13,6 +13,8 @@ from typing import Any
 
 from atoll.models import (
     CreateSandbox,
+    Egress,
+    EgressDefault,
     ExecRequest,
     ExecResult,
     FileContent,
@@ -23,6 +25,9 @@ from atoll.models import (
     KeyInfo,
     KeyList,
     KeySource,
+    Network,
+    NetworkDenial,
+    NetworkReport,
     Pagination,
     Resources,
     Runtime,
@@ -54,6 +59,9 @@ from atoll_server.engine.model import (
     Written,
 )
 from atoll_server.engine.paths import MAX_PATH_BYTES
+from atoll_server.network.control import Report
+from atoll_server.network.policy import NO_NETWORK, Policy
+from atoll_server.network.written import InvalidPolicy, parse_policy, render_rules
 
 # What JSON writes with six characters for one.
 ESCAPED_AT_LENGTH = bytes(set(range(0x20)) - set(b"\b\t\n\f\r"))
@@ -98,6 +106,36 @@ def parse_spec(body: CreateSandbox, settings: ApiSettings) -> SandboxSpec:
         idle_timeout=body.idle_timeout_ms / 1000,
         metadata=body.metadata,
         runtime=None if body.runtime is Runtime.AUTO else RuntimeKind(body.runtime.value),
+        network=NO_NETWORK if body.network is None else parse_network(body.network),
+    )
+
+
+def parse_network(body: Network) -> Policy:
+    egress = body.egress
+    try:
+        return parse_policy(
+            {"default": egress.default.value, "allow": egress.allow, "deny": egress.deny}
+        )
+    except InvalidPolicy as error:
+        raise InvalidConfig(f"`network.egress`: {error}") from None
+
+
+def render_network(policy: Policy) -> Network:
+    default = EgressDefault(policy.default.value)
+    return Network(Egress(default, render_rules(policy.allow), render_rules(policy.deny)))
+
+
+def render_network_report(sandbox: Sandbox, report: Report) -> NetworkReport:
+    counted = report.statistics
+    return NetworkReport(
+        network=render_network(sandbox.spec.network),
+        open_connections=counted.open_connections,
+        connections=counted.connections,
+        queries=counted.queries,
+        sent_bytes=counted.bytes_sent,
+        received_bytes=counted.bytes_received,
+        denied=counted.denied,
+        denials=[NetworkDenial(**denial) for denial in report.denials],
     )
 
 
@@ -121,6 +159,7 @@ def render_sandbox(sandbox: Sandbox) -> SandboxInfo:
         terminated_at=render_instant(sandbox.terminated_at) if sandbox.terminated_at else None,
         reason=sandbox.cause.value if sandbox.cause else None,
         detail=sandbox.detail,
+        network=None if spec.network == NO_NETWORK else render_network(spec.network),
     )
 
 

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The server's side of the network: sandboxes' namespaces, and the proxy that serves them, started or found."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from atoll_server import host
+from atoll_server.network.control import (
+    CALL_TIMEOUT,
+    ProxyControl,
+    ProxyUnavailable,
+    Report,
+    listen,
+)
+from atoll_server.network.namespace import NamespaceDirectory, Namespaces
+from atoll_server.network.policy import Policy
+from atoll_server.network.proxy import ProxySettings
+
+START_TIMEOUT = 30.0
+MODULE = "atoll_server.network.proxy"
+
+
+@dataclass(frozen=True)
+class EgressSettings:
+    """How a proxy is to be started; `ProxySettings` says what the fields mean."""
+
+    user: int
+    name_servers: tuple[tuple[str, int], ...]
+    own_addresses: tuple[str, ...] = ()
+    opened: tuple[str, ...] = ()
+    connections: int | None = None
+    bytes_per_second: float | None = None
+
+
+class NetworkFailed(Exception):
+    """Something with sandboxes' networks could not be done. The text is for an operator's log, not for clients."""
+
+
+class Egress:
+    """Gives sandboxes their network and takes it away. Every method blocks: call it from a worker thread.
+
+    The proxy is started when the first sandbox wants it, and goes on without the server with what it was last told.
+    Where it has ended, nothing leaves any sandbox until `keep` has been called, which serves anew whoever should be.
+    Everything raises `NetworkFailed`.
+    """
+
+    def __init__(
+        self, directory: Path, settings: EgressSettings, call_timeout: float = CALL_TIMEOUT
+    ) -> None:
+        self._directory = directory
+        self._settings = settings
+        self._namespaces = NamespaceDirectory(directory / "namespaces")
+        self._control = ProxyControl(directory / "control.sock", call_timeout)
+        self._pid_file = directory / "proxy.pid"
+        self._program: host.Background | None = None
+        self._lock = threading.Lock()
+
+    def start(self) -> None:
+        """Have a proxy, though nobody may want it yet."""
+        with self._lock, _failures():
+            self._ensure_proxy()
+
+    def keep(self, policies: Mapping[str, Policy], *, only_these: bool = False) -> None:
+        """Have a proxy that serves those of these sandboxes that have a network, and with `only_these` no others.
+
+        One that runs is kept, with what is open in it. Without sandboxes none is started.
+        """
+        with self._lock, _failures():
+            present = self._namespaces.list()
+            wanted = {i: policy for i, policy in policies.items() if i in present}
+            served = self._ensure_proxy() if wanted else self._find_served() or frozenset()
+            for sandbox_id in served - wanted.keys() if only_these else ():
+                self._control.close(sandbox_id)
+            for sandbox_id, policy in wanted.items():
+                self._tell(sandbox_id, policy, is_served=sandbox_id in served)
+
+    def attach(
+        self, sandbox_id: str, policy: Policy, user_namespace: int | None = None
+    ) -> Namespaces:
+        """Make a sandbox's namespaces, and have the proxy serve it. On failure nothing is left."""
+        self.start()
+        with _failures():
+            made = self._namespaces.make(sandbox_id, user_namespace)
+            try:
+                self._serve(sandbox_id, policy)
+            except BaseException:
+                self._namespaces.remove(sandbox_id)
+                raise
+            return made
+
+    def update(self, sandbox_id: str, policy: Policy) -> None:
+        """Let another policy hold; what it does not allow is cut when this returns."""
+        with self._lock, _failures():
+            self._tell(sandbox_id, policy, is_served=sandbox_id in self._ensure_proxy())
+
+    def report(self, sandbox_id: str) -> Report:
+        """What a sandbox did, and what it was last refused."""
+        with _failures():
+            return self._control.report(sandbox_id)
+
+    def detach(self, sandbox_id: str) -> None:
+        """Take a sandbox's network away. Repeating it is harmless, and it needs no proxy."""
+        if not self.has(sandbox_id):
+            return
+        # Without a proxy nothing is open; and one that does not listen is told at the next start.
+        with contextlib.suppress(ProxyUnavailable):
+            self._control.close(sandbox_id)
+        self._namespaces.remove(sandbox_id)
+
+    def has(self, sandbox_id: str) -> bool:
+        """Whether there are namespaces of a sandbox."""
+        return self._namespaces.paths(sandbox_id).edge.exists()
+
+    def list(self) -> frozenset[str]:
+        """The ids of sandboxes of which there are namespaces; for the sweeper."""
+        return self._namespaces.list()
+
+    def close(self) -> None:
+        """End the proxy, unless sandboxes are left that it serves."""
+        if not self.list():
+            self.stop()
+
+    def stop(self) -> None:
+        """End the proxy. Sandboxes reach nothing any more."""
+        # It may have ended already.
+        with contextlib.suppress(ProxyUnavailable):
+            self._control.stop()
+        if self._program is not None:
+            self._program.wait(START_TIMEOUT)
+
+    def _ensure_proxy(self) -> frozenset[str]:
+        """The ids of those whom the proxy serves; it is started where there is none."""
+        served = self._find_served()
+        if served is None:
+            self._program = self._start_proxy()
+        return served or frozenset()
+
+    def _tell(self, sandbox_id: str, policy: Policy, *, is_served: bool) -> None:
+        if is_served:
+            self._control.update(sandbox_id, policy)
+        else:
+            self._serve(sandbox_id, policy)
+
+    def _serve(self, sandbox_id: str, policy: Policy) -> None:
+        sockets = self._namespaces.listen(sandbox_id)
+        try:
+            self._control.open(sandbox_id, policy, sockets.all())
+        finally:
+            sockets.close()
+
+    def _find_served(self) -> frozenset[str] | None:
+        try:
+            return self._control.list()
+        except ProxyUnavailable:
+            return None
+
+    def _start_proxy(self) -> host.Background:
+        """Start one, after the end of one that does not answer: what it holds would be in the way."""
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        root = self._directory / "root"
+        root.mkdir(mode=0o755, parents=True, exist_ok=True)
+        self._end_silent_proxy(root)
+        with listen(self._directory / "control.sock") as control:
+            settings = self._render_settings(control.fileno(), root)
+            argv = [sys.executable, "-P", "-m", MODULE, settings]
+            program = host.Background(argv, pass_fds=[control.fileno()], timeout=START_TIMEOUT)
+        self._pid_file.write_text(str(program.pid), encoding="ascii")
+        return program
+
+    def _end_silent_proxy(self, root: Path) -> None:
+        if self._program is not None:
+            self._program.kill()
+        # Without the file, or the process, there is none; another program may have its number now.
+        with contextlib.suppress(OSError, ValueError):
+            process = os.pidfd_open(int(self._pid_file.read_text()))
+            try:
+                command = Path("/proc", self._pid_file.read_text(), "cmdline").read_bytes()
+                if MODULE.encode() in command and os.fsencode(root) in command:
+                    signal.pidfd_send_signal(process, signal.SIGKILL)
+                    select.select([process], [], [], START_TIMEOUT)
+            finally:
+                os.close(process)
+
+    def _render_settings(self, control: int, root: Path) -> str:
+        given = self._settings
+        settings = ProxySettings(
+            control=control,
+            user=given.user,
+            root=str(root),
+            name_servers=list(given.name_servers),
+            own_addresses=list(given.own_addresses),
+            opened=list(given.opened),
+            bytes_per_second=given.bytes_per_second,
+        )
+        if given.connections is not None:
+            settings.connections = given.connections
+        return msgspec.json.encode(settings).decode()
+
+
+@contextlib.contextmanager
+def _failures() -> Iterator[None]:
+    try:
+        yield
+    except (ProxyUnavailable, host.HostCommandFailed, OSError) as error:
+        raise NetworkFailed(str(error)) from error

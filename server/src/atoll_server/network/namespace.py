@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The two network namespaces of a sandbox: `inside`, which is its own, and `edge`, the only place that it can reach.
+
+A veth pair joins them. In the edge every address is local and every TCP connection is turned to one socket, which the
+proxy holds. There is no way on from there: no other interface, no route, nobody else's packets. So what is identified
+by its socket cannot be forged, the rules are the same for all, and without a proxy there is nothing to connect to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from atoll_server import host
+from atoll_server.network.link import (
+    DNS_PORT,
+    GATEWAY_ADDRESS,
+    PREFIX,
+    PROXY_PORT,
+    SANDBOX_ADDRESS,
+)
+from atoll_server.runtimes import kernel
+
+T = TypeVar("T")
+
+_TIMEOUT = 20.0
+_BACKLOG = 1024
+_CLONE_NEWNET = 0x40000000
+_IP_TRANSPARENT = 19
+_HOLD = ("sh", "-c", "echo ready; read line")
+_OWN = "/proc/thread-self/ns/net"
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True)
+class Namespaces:
+    """Where the two namespaces of a sandbox are mounted, so that they last without a process in them."""
+
+    inside: Path
+    edge: Path
+
+
+@dataclass(frozen=True)
+class EdgeSockets:
+    """What listens at the edge: for every TCP connection, and for DNS in datagrams and streams."""
+
+    proxied: socket.socket
+    datagrams: socket.socket
+    streams: socket.socket
+
+    def all(self) -> tuple[socket.socket, socket.socket, socket.socket]:
+        """In the order in which the proxy takes them."""
+        return self.proxied, self.datagrams, self.streams
+
+    def close(self) -> None:
+        """Let go of them; the proxy keeps its own."""
+        for each in self.all():
+            each.close()
+
+
+class NamespaceDirectory:
+    """Makes, lists and removes the namespaces of sandboxes. Every method blocks."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def paths(self, sandbox_id: str) -> Namespaces:
+        """Where a sandbox's namespaces are, or would be."""
+        return Namespaces(
+            self._directory / f"{sandbox_id}.inside", self._directory / f"{sandbox_id}.edge"
+        )
+
+    def make(self, sandbox_id: str, user_namespace: int | None = None) -> Namespaces:
+        """Make both, joined, with everything in them but the sockets. On failure nothing is left.
+
+        `user_namespace` is a descriptor of the one that the sandbox's own is to belong to, None for the host's.
+        """
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        made = self.paths(sandbox_id)
+        try:
+            _in_thread(lambda: make_bare(made.edge))
+            if user_namespace is None:
+                _in_thread(lambda: make_bare(made.inside))
+            else:
+                _make_owned(made.inside, user_namespace)
+            _within(made.inside, lambda: _prepare_inside(made.edge))
+            _within(made.edge, _prepare_edge)
+        except BaseException:
+            self.remove(sandbox_id)
+            raise
+        return made
+
+    def listen(self, sandbox_id: str) -> EdgeSockets:
+        """New sockets at the edge, for a proxy. Those of one that has ended must be closed."""
+        return _within(self.paths(sandbox_id).edge, _listen)
+
+    def remove(self, sandbox_id: str) -> None:
+        """Let go of both. The kernel takes them down once nothing is in them. Repeating it is harmless."""
+        paths = self.paths(sandbox_id)
+        for path in (paths.inside, paths.edge):
+            kernel.unmount(str(path))
+            path.unlink(missing_ok=True)
+
+    def list(self) -> frozenset[str]:
+        """The ids of sandboxes of which something is here."""
+        if not self._directory.exists():
+            return frozenset()
+        return frozenset(path.name.rpartition(".")[0] for path in self._directory.iterdir())
+
+
+def render_edge_rules() -> str:
+    """What the edge does with packets, for nft: the same for every sandbox.
+
+    Without a socket of the proxy's to turn to, `tproxy` does not match, and the connection is refused.
+    """
+    return f"""\
+table inet edge {{
+    chain incoming {{
+        type filter hook prerouting priority mangle; policy drop;
+        iifname "lo" drop
+        meta nfproto != ipv4 drop
+        ip saddr != {SANDBOX_ADDRESS} drop
+        ip daddr {GATEWAY_ADDRESS} udp dport {DNS_PORT} accept
+        ip daddr {GATEWAY_ADDRESS} tcp dport {DNS_PORT} accept
+        meta l4proto tcp tproxy ip to :{PROXY_PORT} accept
+        meta l4proto tcp reject with tcp reset
+        meta l4proto udp reject with icmp type port-unreachable
+        reject with icmp type admin-prohibited
+    }}
+}}
+"""
+
+
+@contextlib.contextmanager
+def entered(namespace: Path) -> Iterator[None]:
+    """Have the calling thread in another network namespace for the length of the block."""
+    with open(_OWN, "rb") as own, open(namespace, "rb") as other:
+        _enter(other.fileno())
+        try:
+            yield
+        finally:
+            _enter(own.fileno())
+
+
+def make_bare(path: Path) -> None:
+    """Move the calling thread into a new namespace, and mount that at `path`. The thread must end soon."""
+    if _libc.unshare(_CLONE_NEWNET) < 0:
+        raise OSError(ctypes.get_errno(), "no network namespace could be made")
+    path.touch(mode=0o600)
+    kernel.bind(_OWN, str(path))
+
+
+def _make_owned(path: Path, user_namespace: int) -> None:
+    """A namespace that belongs to a user namespace, so that in a container sysfs shows it and nobody else's.
+
+    A process with threads, as this one, cannot enter a user namespace; a program does.
+    """
+    user = f"--user=/proc/{os.getpid()}/fd/{user_namespace}"
+    with host.held(["nsenter", user, "--", "unshare", "--net", *_HOLD]) as pid:
+        path.touch(mode=0o600)
+        kernel.bind(f"/proc/{pid}/ns/net", str(path))
+
+
+def _prepare_inside(edge: Path) -> None:
+    """The sandbox's end, and with it the other."""
+    _forbid_ipv6()
+    # To runc's containers it is not their own, and their root would lack the low ports.
+    Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").write_text("0", encoding="ascii")
+    _run_ip(
+        f"link add eth0 type veth peer name edge0 netns {edge}",
+        f"address add {SANDBOX_ADDRESS}/{PREFIX} dev eth0",
+        "link set lo up",
+        "link set eth0 up",
+        f"route add default via {GATEWAY_ADDRESS}",
+    )
+
+
+def _prepare_edge() -> None:
+    _forbid_ipv6()
+    # A new namespace has this from the host's first one.
+    Path("/proc/sys/net/ipv4/ip_forward").write_text("0", encoding="ascii")
+    _run_ip(
+        f"address add {GATEWAY_ADDRESS}/{PREFIX} dev edge0",
+        "link set lo up",
+        # Every address is this one's own, so that the proxy's sockets may be it.
+        "route add local 0.0.0.0/0 dev lo table main",
+    )
+    # The rules stand before the first packet can come.
+    host.run(["nft", "--file", "-"], timeout=_TIMEOUT, stdin=render_edge_rules())
+    _run_ip("link set edge0 up")
+
+
+def _listen() -> EdgeSockets:
+    with contextlib.ExitStack() as opened:
+        proxied, datagrams, streams = (
+            opened.enter_context(socket.socket(socket.AF_INET, kind))
+            for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_STREAM)
+        )
+        proxied.setsockopt(socket.SOL_IP, _IP_TRANSPARENT, 1)
+        proxied.bind(("0.0.0.0", PROXY_PORT))  # in a namespace where nothing but the sandbox is
+        for each in (datagrams, streams):
+            each.bind((GATEWAY_ADDRESS, DNS_PORT))
+        for each in (proxied, streams):
+            each.listen(_BACKLOG)
+        opened.pop_all()
+    return EdgeSockets(proxied, datagrams, streams)
+
+
+def _forbid_ipv6() -> None:
+    """Have no second way of addressing. A kernel without IPv6 has no such setting."""
+    for kind in ("all", "default"):
+        with contextlib.suppress(FileNotFoundError):
+            path = Path(f"/proc/sys/net/ipv6/conf/{kind}/disable_ipv6")
+            path.write_text("1", encoding="ascii")
+
+
+def _run_ip(*commands: str) -> None:
+    host.run(["ip", "-batch", "-"], timeout=_TIMEOUT, stdin="\n".join(commands) + "\n")
+
+
+def _within(namespace: Path, work: Callable[[], T]) -> T:
+    """What `work` returns when done in that namespace."""
+
+    def enter_and_work() -> T:
+        with open(namespace, "rb") as other:
+            _enter(other.fileno())
+        return work()
+
+    return _in_thread(enter_and_work)
+
+
+def _enter(descriptor: int) -> None:
+    if _libc.setns(descriptor, _CLONE_NEWNET) < 0:
+        raise OSError(ctypes.get_errno(), "a network namespace could not be entered")
+
+
+def _in_thread(work: Callable[[], T]) -> T:
+    """Do it on a thread that ends with it, as threads that were in another namespace must serve nothing else."""
+    results: list[T] = []
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(work())
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=run, name="network-namespace")
+    thread.start()
+    thread.join()
+    if failures:
+        raise failures[0]
+    return results[0]

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The egress proxy: a process of its own, that gives up everything it has before it hears of the first sandbox.
+
+It is started as root with its control socket, enters an empty directory and a user of its own, and from then on can
+open connections and nothing else: the sockets at the sandboxes' edges are made by the server and handed to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import logging
+import os
+import resource
+import socket
+import sys
+
+import msgspec
+import uvloop
+
+from atoll_server.clock import SystemClock
+from atoll_server.network.addresses import Guard, parse_address, parse_opening
+from atoll_server.network.gate import Limits, Room, Surroundings
+from atoll_server.network.resolver import NameServer, Resolver
+from atoll_server.network.serving import Orders, take_orders
+
+OPEN_FILES = 65_536
+LOOK_FOR_IDLE = 30.0
+READY = b"ready\n"
+
+_PR_SET_NO_NEW_PRIVS = 38
+
+
+class ProxySettings(msgspec.Struct, forbid_unknown_fields=True):
+    """What a proxy is started with, as JSON. Nothing in it is secret."""
+
+    control: int
+    """The descriptor of the control socket."""
+    user: int
+    """The uid and gid that it becomes."""
+    root: str
+    """An empty directory that becomes its whole file system."""
+    name_servers: list[tuple[str, int]]
+    own_addresses: list[str] = []
+    opened: list[str] = []
+    connections: int = Limits().connections
+    bytes_per_second: float | None = None
+    idle_seconds: float = Limits().idle_seconds
+
+
+def main() -> None:
+    """Run until told to stop, or killed."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    settings = msgspec.json.decode(sys.argv[1], type=ProxySettings)
+    around = surround(settings)
+    loop = uvloop.new_event_loop()
+    confine(settings)
+    loop.run_until_complete(_run(settings.control, around))
+
+
+def surround(settings: ProxySettings) -> Surroundings:
+    """What all sandboxes of this proxy share."""
+    guard = Guard(
+        frozenset(parse_address(each) for each in settings.own_addresses),
+        tuple(parse_opening(each) for each in settings.opened),
+    )
+    servers = [NameServer(address, port) for address, port in settings.name_servers]
+    limits = Limits(
+        connections=settings.connections,
+        bytes_per_second=settings.bytes_per_second,
+        idle_seconds=settings.idle_seconds,
+    )
+    return Surroundings(guard, Resolver(servers), SystemClock(), limits, Room(_most_connections()))
+
+
+def confine(settings: ProxySettings) -> None:
+    """Keep no file system, no user of anybody else's, no capability, and no way back."""
+    limit = _most_files()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.chroot(settings.root)
+    os.chdir("/")
+    os.setgroups([])
+    os.setresgid(settings.user, settings.user, settings.user)
+    os.setresuid(settings.user, settings.user, settings.user)
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "the proxy could not give up gaining privileges")
+
+
+def _most_connections() -> int:
+    """Each takes a descriptor at either side; a quarter is left for edges and questions."""
+    return _most_files() * 3 // 8
+
+
+def _most_files() -> int:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+
+
+async def _run(control: int, around: Surroundings) -> None:
+    stopping = asyncio.Event()
+    with socket.socket(fileno=control) as listener:
+        listener.setblocking(False)
+        async with asyncio.TaskGroup() as group:
+            orders = Orders(around, group, stopping)
+            looking = group.create_task(_look_for_idle(orders, around))
+            os.write(sys.stdout.fileno(), READY)
+            await take_orders(listener, orders, stopping)
+            looking.cancel()
+            orders.close()
+
+
+async def _look_for_idle(orders: Orders, around: Surroundings) -> None:
+    while True:
+        await around.clock.sleep(LOOK_FOR_IDLE)
+        orders.cut_idle()
+
+
+if __name__ == "__main__":
+    main()

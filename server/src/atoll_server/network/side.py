@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One side of a connection: read piece by piece until it has shown what it is, then given over to a receiver.
+
+asyncio's streams would copy what passes three times more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+from collections.abc import Callable
+from typing import Protocol, cast
+
+MAX_UNREAD = 64 * 1024
+"""What is kept of a side that nobody reads; it is asked for no more until that is taken."""
+MAX_UNSENT = 256 * 1024
+
+
+class Receiver(Protocol):
+    """Takes what comes from a side, as it comes."""
+
+    def receive(self, piece: bytes) -> None:
+        """Something came."""
+        ...
+
+    def end(self) -> None:
+        """Nothing more will come."""
+        ...
+
+    def lose(self) -> None:
+        """The connection is gone, after its end or without one."""
+        ...
+
+
+class Side(asyncio.Protocol):
+    """A TCP connection. `opened` is called once it is there."""
+
+    def __init__(self, opened: Callable[[Side], None] | None = None) -> None:
+        self._opened = opened
+        self._unread = bytearray()
+        self._has_ended = False
+        self._is_lost = False
+        self._news: asyncio.Future[None] | None = None
+        self._receiver: Receiver | None = None
+        self._fed_by: Side | None = None
+        self._held: set[str] = set()
+
+    # What asyncio calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # What uvloop passes is one, though not of its class.
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=MAX_UNSENT)
+        if self._opened is not None:
+            self._opened(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self._receiver is not None:
+            self._receiver.receive(data)
+            return
+        self._unread += data
+        if len(self._unread) > MAX_UNREAD:
+            self.hold("unread")
+        self._tell()
+
+    def eof_received(self) -> bool:
+        self._has_ended = True
+        self._tell()
+        if self._receiver is not None:
+            self._receiver.end()
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._has_ended = self._is_lost = True
+        self._tell()
+        if self._receiver is not None:
+            self._receiver.lose()
+
+    def pause_writing(self) -> None:
+        if self._fed_by is not None:
+            self._fed_by.hold("unsent")
+
+    def resume_writing(self) -> None:
+        if self._fed_by is not None:
+            self._fed_by.release("unsent")
+
+    # What we call.
+
+    @property
+    def local_address(self) -> tuple[str, int]:
+        """The address at which the connection came in, and the port."""
+        host, port, *_ = self._transport.get_extra_info("sockname")
+        return host, port
+
+    async def read(self) -> bytes:
+        """What has come; waits for it, and is empty at the end."""
+        while not self._unread and not self._has_ended:
+            self._news = asyncio.get_running_loop().create_future()
+            await self._news
+        piece = bytes(self._unread)
+        self._unread.clear()
+        self.release("unread")
+        return piece
+
+    def give_to(self, receiver: Receiver, *, feeding: Side) -> None:
+        """Have all that comes from now on, and what has come, go to `receiver`, which sends it on to `feeding`."""
+        self._receiver = receiver
+        feeding._fed_by = self
+        if self._unread:
+            receiver.receive(bytes(self._unread))
+            self._unread.clear()
+        self.release("unread")
+        if self._has_ended:
+            receiver.end()
+        if self._is_lost:
+            receiver.lose()
+
+    def write(self, piece: bytes) -> None:
+        """Send, without waiting; to a side that is gone, nothing."""
+        if piece and not self._transport.is_closing():
+            self._transport.write(piece)
+
+    def write_end(self) -> None:
+        """Let it know that nothing more will be sent."""
+        if not self._transport.is_closing():
+            self._transport.write_eof()
+
+    def hold(self, why: str) -> None:
+        """Take nothing from it for this reason, until that is released."""
+        if not self._held and not self._is_lost:
+            self._transport.pause_reading()
+        self._held.add(why)
+
+    def release(self, why: str) -> None:
+        """Go on, where nothing else is a reason not to."""
+        if why in self._held:
+            self._held.remove(why)
+            if not self._held and not self._transport.is_closing():
+                self._transport.resume_reading()
+
+    def close(self) -> None:
+        """End it once all is sent."""
+        self._transport.close()
+
+    def reset(self) -> None:
+        """End it now, so that the other end gets an error and not an end. Repeating it is harmless."""
+        connection = self._transport.get_extra_info("socket")
+        # It may have been closed by its other end meanwhile, which leaves nothing to set.
+        with contextlib.suppress(OSError):
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._transport.abort()
+
+    def _tell(self) -> None:
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)

@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sandboxes do not meet, the proxy can do nothing but connect, and without it nothing leaves."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import struct
+from pathlib import Path
+
+import pytest
+
+from atoll_server.network.control import ProxyControl, ProxyUnavailable
+from atoll_server.network.egress import Egress, EgressSettings, NetworkFailed
+from atoll_server.network.link import GATEWAY_ADDRESS, SANDBOX_ADDRESS
+from atoll_server.network.namespace import NamespaceDirectory, entered
+from atoll_server.network.written import parse_policy
+from tests.network.conftest import PROXY_USER, Attach
+from tests.support.internet import ECHO_PORT, NAME_SERVER, OTHER, SHARED, Internet, run_on_thread
+from tests.support.waiting import wait_until
+
+
+def proxy_of(directory: Path) -> int:
+    """The pid of the proxy whose files are there."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                command = (entry / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if b"atoll_server.network.proxy" in command and str(directory).encode() in command:
+                return int(entry.name)
+    raise AssertionError("no proxy runs")
+
+
+def status_of(pid: int) -> dict[str, str]:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def test_proxy_has_given_up_everything(egress: Egress, directory: Path) -> None:
+    pid = proxy_of(directory)
+    status = status_of(pid)
+
+    assert status["Uid"].split() == [str(PROXY_USER)] * 4
+    assert status["Gid"].split() == [str(PROXY_USER)] * 4
+    assert status["Groups"] == ""
+    assert {int(status[each], 16) for each in ("CapEff", "CapPrm", "CapInh", "CapAmb")} == {0}
+    assert status["NoNewPrivs"] == "1"
+    assert os.readlink(f"/proc/{pid}/root") == str(directory / "root")
+    assert list((directory / "root").iterdir()) == []
+
+
+def test_edge_has_no_way_on(attach: Attach, directory: Path) -> None:
+    """What is in there: loopback, the link, and the proxy's sockets."""
+    sandbox_id, _ = attach("allow")
+    edge = NamespaceDirectory(directory / "namespaces").paths(sandbox_id).edge
+
+    def look() -> tuple[list[str], str]:
+        with entered(edge):
+            forwarding = Path("/proc/sys/net/ipv4/ip_forward").read_text().strip()
+            return sorted(name for _, name in socket.if_nameindex()), forwarding
+
+    assert run_on_thread(look) == (["edge0", "lo"], "0")
+
+
+def test_sandboxes_do_not_reach_each_other(attach: Attach) -> None:
+    _, one = attach("allow")
+    _, other = attach("allow")
+    listener = other.run(lambda: socket.create_server((SANDBOX_ADDRESS, 8080)))
+
+    with listener, pytest.raises(ConnectionError):
+        one.exchange(SANDBOX_ADDRESS, 8080, b"hello")
+
+
+def test_loopback_is_nobody_elses_business(attach: Attach) -> None:
+    _, inside = attach("deny")
+    with inside.run(lambda: socket.create_server(("127.0.0.1", 80))) as listener:
+        with inside.connect("127.0.0.1", 80) as connection:
+            accepted, _ = listener.accept()
+            with accepted:
+                accepted.sendall(b"hello")
+                assert connection.recv(5) == b"hello"
+
+
+def test_packet_with_a_forged_source_gets_no_answer(attach: Attach, internet: Internet) -> None:
+    """A sandbox may not send raw packets; this is for one that has broken out of its runtime."""
+    _, inside = attach("allow")
+    # The neighbour tables know each other after this.
+    assert inside.exchange(SHARED, ECHO_PORT, b"hello") == b"hello"
+
+    def forge() -> bytes | None:
+        with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
+            raw.sendto(_forged_question("100.64.0.77"), (GATEWAY_ADDRESS, 0))
+        return None
+
+    inside.run(forge)
+    assert inside.run(_ask_as_libraries_do)
+    assert internet.questions == ["a.test A"]
+
+
+def test_killed_proxy_lets_nothing_out(attach: Attach, directory: Path) -> None:
+    _, inside = attach("allow")
+    with inside.connect(SHARED, ECHO_PORT) as connection:
+        connection.sendall(b"x")
+        assert connection.recv(1) == b"x"
+
+        os.kill(proxy_of(directory), signal.SIGKILL)
+
+        with pytest.raises((ConnectionError, AssertionError)):
+            assert connection.recv(1)
+
+    def refused() -> bool:
+        try:
+            inside.connect(SHARED, ECHO_PORT).close()
+        except ConnectionRefusedError:
+            return True
+        return False
+
+    assert wait_until(refused, what="refusal")
+    with pytest.raises(ConnectionRefusedError):
+        inside.run(_ask_as_libraries_do)
+
+
+def test_proxy_that_was_killed_is_followed_by_one_that_serves_the_same(
+    attach: Attach, directory: Path, egress: Egress, internet: Internet
+) -> None:
+    policy = {"allow": ["a.test"]}
+    sandbox_id, inside = attach(policy)
+    killed = proxy_of(directory)
+    os.kill(killed, signal.SIGKILL)
+    wait_until(lambda: status_of(killed)["State"].startswith("Z"), what="its end")
+
+    internet.run_within(lambda: egress.keep({sandbox_id: parse_policy(policy)}))
+
+    assert inside.https("a.test").status == 200
+    assert inside.resolve("other.test") == []
+
+
+def test_proxy_that_does_not_answer_is_replaced_by_another_server(
+    attach: Attach, directory: Path, egress_settings: EgressSettings, internet: Internet
+) -> None:
+    sandbox_id, inside = attach("deny")
+    stuck = proxy_of(directory)
+    os.kill(stuck, signal.SIGSTOP)
+    another = Egress(directory, egress_settings, call_timeout=0.5)
+
+    internet.run_within(lambda: another.keep({sandbox_id: parse_policy("allow")}))
+
+    assert status_of(stuck)["State"].startswith("Z")
+    assert inside.https("a.test").status == 200
+    another.stop()
+
+
+def test_server_that_comes_back_finds_what_was_open(
+    attach: Attach, directory: Path, egress: Egress, egress_settings: EgressSettings
+) -> None:
+    sandbox_id, inside = attach("allow")
+    forgotten, _ = attach("allow")
+    with inside.connect(SHARED, ECHO_PORT) as connection:
+        Egress(directory, egress_settings).keep(
+            {sandbox_id: parse_policy("allow")}, only_these=True
+        )
+
+        connection.sendall(b"x")
+        assert connection.recv(1) == b"x"
+    with pytest.raises(NetworkFailed):
+        egress.report(forgotten)
+
+
+def test_changed_policy_cuts_what_it_denies_and_nothing_else(
+    attach: Attach, egress: Egress
+) -> None:
+    sandbox_id, inside = attach({"allow": [SHARED, OTHER]})
+    with inside.connect(SHARED, ECHO_PORT) as cut, inside.connect(OTHER, ECHO_PORT) as kept:
+        for connection in (cut, kept):
+            connection.sendall(b"x")
+            assert connection.recv(1) == b"x"
+
+        egress.update(sandbox_id, parse_policy({"allow": [OTHER]}))
+
+        with pytest.raises(ConnectionResetError):
+            cut.recv(1)
+        kept.sendall(b"y")
+        assert kept.recv(1) == b"y"
+
+
+def test_changed_policy_opens_at_once(attach: Attach, egress: Egress) -> None:
+    sandbox_id, inside = attach("deny")
+    assert inside.resolve("a.test") == []
+
+    egress.update(sandbox_id, parse_policy({"allow": ["a.test"]}))
+
+    assert inside.https("a.test").status == 200
+
+
+def test_detached_sandbox_leaves_nothing(attach: Attach, egress: Egress, directory: Path) -> None:
+    sandbox_id, inside = attach("allow")
+    with inside.connect(SHARED, ECHO_PORT) as connection:
+        egress.detach(sandbox_id)
+        egress.detach(sandbox_id)
+
+        with pytest.raises((ConnectionError, AssertionError)):
+            assert connection.recv(1)
+    assert egress.list() == frozenset()
+    assert sandbox_id not in Path("/proc/self/mountinfo").read_text()
+
+
+class TestLimits:
+    """With little room for one sandbox."""
+
+    @pytest.fixture
+    def egress_settings(self) -> EgressSettings:
+        return EgressSettings(PROXY_USER, ((NAME_SERVER, 53),), connections=8)
+
+    def test_connections_of_one_sandbox_are_limited_and_others_go_on(self, attach: Attach) -> None:
+        _, greedy = attach("allow")
+        _, modest = attach("allow")
+        held = [greedy.connect(SHARED, ECHO_PORT) for _ in range(8)]
+        try:
+            for connection in held:
+                connection.sendall(b"x")
+                assert connection.recv(1) == b"x"
+
+            with pytest.raises(ConnectionResetError):
+                greedy.exchange(SHARED, ECHO_PORT, b"hello")
+            assert modest.exchange(SHARED, ECHO_PORT, b"hello") == b"hello"
+        finally:
+            for connection in held:
+                connection.close()
+
+
+def test_order_that_is_not_understood_is_refused(egress: Egress, directory: Path) -> None:
+    control = ProxyControl(directory / "control.sock")
+
+    with pytest.raises(ProxyUnavailable, match="is not served"):
+        control.update("nobody", parse_policy("allow"))
+    with pytest.raises(ProxyUnavailable, match="0 sockets"):
+        control.open("nobody", parse_policy("allow"), ())
+    assert control.list() == frozenset()
+
+
+def _ask_as_libraries_do() -> bytes:
+    """Over a connected socket, which hears of refusals."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
+        datagrams.settimeout(10)
+        datagrams.connect((GATEWAY_ADDRESS, 53))
+        datagrams.send(_question())
+        return datagrams.recv(512)
+
+
+def _question() -> bytes:
+    name = b"\x01a\x04test\x00"
+    return b"\x12\x34\x01\x00\x00\x01" + bytes(6) + name + b"\x00\x01\x00\x01"
+
+
+def _forged_question(source: str) -> bytes:
+    """A whole IP packet with a DNS question for `a.test`. The kernel puts the checksum of its head in."""
+    payload = _question()
+    datagram = struct.pack(">HHHH", 40_000, 53, 8 + len(payload), 0) + payload
+    head = struct.pack(
+        ">BBHHHBBH4s4s",
+        *(0x45, 0, 20 + len(datagram), 1, 0, 64, socket.IPPROTO_UDP, 0),
+        *(socket.inet_aton(source), socket.inet_aton(GATEWAY_ADDRESS)),
+    )
+    return head + datagram
