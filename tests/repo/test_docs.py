@@ -42,7 +42,7 @@ def test_page_names_only_targets_of_the_makefile(path: Path) -> None:
 
 
 def test_every_setting_is_documented() -> None:
-    from atoll_server.config import Settings
+    from atoll_server.settings import Settings
 
     page = read("docs/reference/settings.md")
     missing = [

@@ -57,7 +57,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "atoll_server.privileges": ("atoll_server.credentials",),
     "atoll_server.clock": (),
     "atoll_server.logs": (),
-    "atoll_server.config": ("atoll.models",),
+    "atoll_server.settings": ("atoll.models",),
+    "atoll_server.config": ("atoll.models", "atoll_server.settings"),
     "atoll_server.doctor": (
         "atoll_server.host",
         "atoll_server.privileges",

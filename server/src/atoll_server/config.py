@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The server's settings, and the only place that reads environment variables or configuration files.
+"""Where the settings' values come from: the only place that reads environment variables or configuration files.
 
 A value is taken from the arguments, else from `ATOLL_*`, else from the TOML file, else it is the default.
 """
@@ -12,25 +12,12 @@ import tomllib
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from atoll.models import (
-    MAX_COMMAND_TIMEOUT_MS,
-    MAX_CPU,
-    MAX_DISK_MB,
-    MAX_LIFETIME_MS,
-    MAX_MEMORY_MB,
-    MAX_OPEN_FILES,
-    MAX_PIDS,
-    MIN_CPU,
-    MIN_DISK_MB,
-    MIN_MEMORY_MB,
-    MIN_OPEN_FILES,
-    MIN_PIDS,
-    Runtime,
-)
+from atoll.models import Runtime
+from atoll_server.settings import Settings
 
 DEFAULT_CONFIG_FILE = Path("/etc/atoll/config.toml")
 ENV_PREFIX = "ATOLL_"
@@ -46,284 +33,6 @@ _PREVIEW_URL = re.compile(
 
 class ConfigError(Exception):
     """A setting that cannot be. The message names it and says what is allowed."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Everything an operator can choose. Each field's metadata says what it means."""
-
-    host: str = field(default="127.0.0.1", metadata={"description": "address to listen on"})
-    port: int = field(
-        default=7420, metadata={"description": "TCP port; 0 takes a free one", "ge": 0, "le": 65535}
-    )
-    preview_domain: str = field(
-        default="localhost",
-        metadata={
-            "description": "previews of ports answer at `PORT-LABEL.` and this; one that belongs to nothing else"
-        },
-    )
-    preview_url: str | None = field(
-        default=None,
-        metadata={
-            "description": "what the URL of a port is made from, with `{port}` and `{label}` in it; without it "
-            "`http://{port}-{label}.` with `preview_domain` and the port that previews answer at"
-        },
-    )
-    preview_port: int | None = field(
-        default=None,
-        metadata={
-            "description": "a TCP port for previews alone, on `host`; 0 takes a free one; without it they share `port` "
-            "with the API, and `private` takes a free one of the loopback",
-            "ge": 0,
-            "le": 65535,
-        },
-    )
-    socket: Path | None = field(
-        default=None,
-        metadata={"description": "unix socket to listen on, besides TCP unless `private`"},
-    )
-    api_keys: tuple[str, ...] = field(
-        default=(),
-        repr=False,
-        metadata={
-            "description": "keys that may do everything; `ATOLL_API_KEY` holds one, or several with commas"
-        },
-    )
-    state_dir: Path = field(
-        default=Path("/var/lib/atoll"),
-        metadata={"description": "what must survive a reboot: database, disks"},
-    )
-    run_dir: Path = field(
-        default=Path("/run/atoll"),
-        metadata={"description": "what need not: sockets, bundles; a short path"},
-    )
-    images: Mapping[str, str] = field(
-        default_factory=dict,
-        metadata={
-            "description": "images besides `host`: each name stands for another image or for a directory's absolute "
-            "path; a table, or `NAME=IMAGE,NAME=/DIRECTORY`"
-        },
-    )
-    default_image: str | None = field(
-        default=None,
-        metadata={"description": "root file system of sandboxes created without `image`"},
-    )
-    runtime: Runtime = field(
-        default=Runtime.AUTO,
-        metadata={
-            "description": "what isolates a sandbox that does not say: auto, gvisor, container"
-        },
-    )
-    output_limit_bytes: int = field(
-        default=10 * 1024 * 1024,
-        metadata={
-            "description": "output kept of each stream in a buffered result",
-            "ge": 1024,
-            "le": 256 * 1024 * 1024,
-        },
-    )
-    keep_processes: int = field(
-        default=256,
-        metadata={
-            "description": "how many processes that have ended each sandbox remembers, with their output",
-            "ge": 16,
-            "le": 10_000,
-        },
-    )
-    keep_processes_ms: int = field(
-        default=3_600_000,
-        metadata={"description": "how long", "ge": 1000, "le": MAX_LIFETIME_MS},
-    )
-    max_lifetime_ms: int = field(
-        default=MAX_LIFETIME_MS,
-        metadata={
-            "description": "longest `timeoutMs` of a sandbox",
-            "ge": 1,
-            "le": MAX_LIFETIME_MS,
-        },
-    )
-    max_command_timeout_ms: int = field(
-        default=MAX_COMMAND_TIMEOUT_MS,
-        metadata={
-            "description": "longest `timeoutMs` of a command",
-            "ge": 1,
-            "le": MAX_COMMAND_TIMEOUT_MS,
-        },
-    )
-    rate_limit_per_second: float = field(
-        default=0.0,
-        metadata={
-            "description": "requests a second of one key, and at once; 0 is no limit",
-            "ge": 0,
-            "le": 1_000_000,
-        },
-    )
-    auth_failures_per_minute: int = field(
-        default=60,
-        metadata={
-            "description": "wrong keys a minute from one address, and at once; 0 is no limit",
-            "ge": 0,
-            "le": 1_000_000,
-        },
-    )
-    upload_idle_ms: int = field(
-        default=60_000,
-        metadata={
-            "description": "how long a client may fall silent within an upload",
-            "ge": 100,
-            "le": 3_600_000,
-        },
-    )
-    cpu_min: float | None = field(
-        default=None,
-        metadata={
-            "description": "least `cpu` of a sandbox, fractions too; 2, 4 and 8 unless it or `cpu_max` is said",
-            "ge": MIN_CPU,
-            "le": 2,
-        },
-    )
-    cpu_max: float | None = field(
-        default=None, metadata={"description": "most `cpu`", "ge": 2, "le": MAX_CPU}
-    )
-    memory_min_mb: int = field(
-        default=2048,
-        metadata={"description": "least `memoryMb` of a sandbox", "ge": MIN_MEMORY_MB, "le": 4096},
-    )
-    memory_max_mb: int = field(
-        default=16_384,
-        metadata={"description": "most `memoryMb`", "ge": 4096, "le": MAX_MEMORY_MB},
-    )
-    disk_min_mb: int = field(
-        default=5120,
-        metadata={"description": "least `diskMb` of a sandbox", "ge": MIN_DISK_MB, "le": 10_240},
-    )
-    disk_max_mb: int = field(
-        default=51_200,
-        metadata={"description": "most `diskMb`", "ge": 10_240, "le": MAX_DISK_MB},
-    )
-    pids_max: int = field(
-        default=4096,
-        metadata={
-            "description": "most `pids` of a sandbox, and what one has that does not say",
-            "ge": MIN_PIDS,
-            "le": MAX_PIDS,
-        },
-    )
-    open_files_max: int = field(
-        default=65_536,
-        metadata={
-            "description": "the same for `openFiles`; no more than the server's own hard limit",
-            "ge": MIN_OPEN_FILES,
-            "le": MAX_OPEN_FILES,
-        },
-    )
-    max_sandboxes: int = field(
-        default=0,
-        metadata={
-            "description": "how many there may be at once; 0 is no limit",
-            "ge": 0,
-            "le": 1_000_000,
-        },
-    )
-    memory_overcommit: float = field(
-        default=100.0,
-        metadata={
-            "description": "how many times the host's memory may be promised to sandboxes, all their limits together",
-            "ge": 0.01,
-            "le": 100_000,
-        },
-    )
-    memory_reserve_mb: int = field(
-        default=512,
-        metadata={
-            "description": "with less memory free than this, MiB, no sandbox is created",
-            "ge": 0,
-            "le": 1 << 30,
-        },
-    )
-    disk_reserve_mb: int = field(
-        default=1024,
-        metadata={
-            "description": "the same for the disk of `state_dir`",
-            "ge": 0,
-            "le": 1 << 30,
-        },
-    )
-    pool_size: int | None = field(
-        default=None,
-        metadata={
-            "description": "sandboxes held ready for whoever asks next; 4, or none with `private`, unless said",
-            "ge": 0,
-            "le": 1000,
-        },
-    )
-    pool_min_idle: int = field(
-        default=1,
-        metadata={
-            "description": "how many of them at least of each image, runtime and size that was asked for lately",
-            "ge": 0,
-            "le": 1000,
-        },
-    )
-    pool_max_idle_ms: int = field(
-        default=3_600_000,
-        metadata={
-            "description": "age at which one that nobody took is replaced",
-            "ge": 1000,
-            "le": MAX_LIFETIME_MS,
-        },
-    )
-    pool_refill: int = field(
-        default=2,
-        metadata={"description": "how many are built at once", "ge": 1, "le": 64},
-    )
-    sweep_every_ms: int = field(
-        default=60_000,
-        metadata={
-            "description": "how often the host is compared with what is known of it",
-            "ge": 100,
-            "le": 3_600_000,
-        },
-    )
-    name_servers: tuple[str, ...] = field(
-        default=(),
-        metadata={
-            "description": "who is asked for the names that sandboxes may reach, `ADDRESS` or `ADDRESS:PORT`; "
-            "the host's own unless said"
-        },
-    )
-    network_open: tuple[str, ...] = field(
-        default=(),
-        metadata={
-            "description": "private addresses that policies may open nevertheless: `10.1.2.3:5432`, `10.9.0.0/24`"
-        },
-    )
-    terminated_keep_days: float = field(
-        default=30.0,
-        metadata={
-            "description": "how long records of terminated sandboxes are kept",
-            "ge": 0,
-            "le": 3650,
-        },
-    )
-    terminated_keep_max: int = field(
-        default=100_000,
-        metadata={"description": "how many of them at most", "ge": 0, "le": 10_000_000},
-    )
-    private: bool = field(
-        default=False,
-        metadata={"description": "serve one local client on `socket` only, and end with it"},
-    )
-    log_level: str = field(
-        default="info",
-        metadata={
-            "description": "least level logged",
-            "one_of": ("debug", "info", "warning", "error"),
-        },
-    )
-    log_format: str = field(
-        default="text", metadata={"description": "how", "one_of": ("text", "json")}
-    )
 
 
 def load_settings(
@@ -384,13 +93,13 @@ def _parse(name: str, value: Any) -> Any:
         raise ConfigError(
             f"setting {name}: expected {_EXPECTED[wanted]}, got {_shown(name, value)}"
         ) from None
-    if "one_of" in limits and parsed not in limits["one_of"]:
+    if limits["one_of"] and parsed not in limits["one_of"]:
         raise ConfigError(
             f"setting {name}: must be one of {', '.join(limits['one_of'])}; got {_shown(name, value)}"
         )
-    if "ge" in limits and not limits["ge"] <= parsed <= limits["le"]:
+    if limits["least"] is not None and not limits["least"] <= parsed <= limits["most"]:
         raise ConfigError(
-            f"setting {name}: must be {limits['ge']} to {limits['le']}; got {_shown(name, value)}"
+            f"setting {name}: must be {limits['least']} to {limits['most']}; got {_shown(name, value)}"
         )
     return parsed
 

@@ -34,7 +34,7 @@ from atoll_server.api.native.wire import parse_spec
 from atoll_server.api.routing import ApiSettings
 from atoll_server.api.socket import MESSAGE_BYTES, PING_SECONDS, PONG_SECONDS, BoundedSocket
 from atoll_server.clock import Clock, SystemClock
-from atoll_server.config import ConfigError, Settings
+from atoll_server.config import ConfigError
 from atoll_server.engine.admission import AdmissionSettings
 from atoll_server.engine.engine import Engine, EngineSettings
 from atoll_server.engine.errors import RuntimeUnavailable
@@ -53,6 +53,7 @@ from atoll_server.network.surroundings import (
     read_name_servers,
 )
 from atoll_server.proxy.front import Front
+from atoll_server.settings import Settings
 
 logger = logging.getLogger(__name__)
 

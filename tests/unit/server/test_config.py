@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from atoll.models import Runtime
-from atoll_server.config import ConfigError, Settings, load_settings
+from atoll_server.config import ConfigError, load_settings
+from atoll_server.settings import Settings
 
 
 def write(path: Path, text: str) -> str:

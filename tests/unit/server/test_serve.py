@@ -8,10 +8,10 @@ import pytest
 
 from atoll_server import serve
 from atoll_server.clock import ManualClock
-from atoll_server.config import Settings
 from atoll_server.engine.keys import ALL_SCOPES, Scope, make_key
 from atoll_server.engine.store_sqlite import SqliteStore
 from atoll_server.serve import CannotServe
+from atoll_server.settings import Settings
 
 
 def settings(tmp_path: Path, **fields: object) -> Settings:
