@@ -85,7 +85,10 @@ class Inside:
         """What comes back, up to the end, for these bytes."""
         with self.connect(address, port) as connection:
             connection.sendall(said)
-            connection.shutdown(socket.SHUT_WR)
+            try:
+                connection.shutdown(socket.SHUT_WR)
+            except OSError as error:  # Linux calls one that was reset meanwhile "not connected".
+                raise ConnectionResetError(*error.args) from error
             received = b""
             while piece := connection.recv(64 * 1024):
                 received += piece

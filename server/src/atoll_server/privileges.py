@@ -39,6 +39,9 @@ KEPT: Sequence[Capability] = (
     Capability("CAP_NET_BIND_SERVICE", 10, "listening on a port below 1024", needed=False),
     Capability("CAP_NET_ADMIN", 12, "setting up sandboxes' network namespaces", needed=False),
     Capability(
+        "CAP_NET_RAW", 13, "the socket by which gVisor takes its network over", needed=False
+    ),
+    Capability(
         "CAP_SYS_CHROOT", 18, "entering a container's mounts, as runc does to map their owners"
     ),
     Capability("CAP_SYS_PTRACE", 19, "opening the user namespace of an id range"),
@@ -65,6 +68,13 @@ def find_missing(held: int) -> tuple[Capability, ...]:
 def is_single_threaded() -> bool:
     """Whether what this thread lets go of is gone from the whole process: capabilities are each thread's own."""
     return len(os.listdir("/proc/self/task")) == 1
+
+
+def can_make_networks(held: int) -> bool:
+    """Whether the capabilities of the mask `held` are enough for sandboxes with a network."""
+    return all(
+        held >> one.number & 1 for one in KEPT if one.name in ("CAP_NET_ADMIN", "CAP_NET_RAW")
+    )
 
 
 def let_go() -> None:

@@ -192,6 +192,9 @@ def _network_settings(settings: Settings) -> EgressSettings | None:
     if shutil.which("nft") is None or shutil.which("ip") is None:
         logger.warning("no sandbox can have a network: install the packages nftables and iproute2")
         return None
+    if not privileges.can_make_networks(privileges.held()):
+        logger.warning("no sandbox can have a network: CAP_NET_ADMIN or CAP_NET_RAW is missing")
+        return None
     try:
         for opening in settings.network_open:
             parse_opening(opening)

@@ -15,6 +15,7 @@ def test_what_is_needed_is_missing_where_nothing_is_held() -> None:
     assert {one.name for one in KEPT} - {one.name for one in missing} == {
         "CAP_NET_BIND_SERVICE",
         "CAP_NET_ADMIN",
+        "CAP_NET_RAW",
     }
 
 
