@@ -39,6 +39,10 @@ _MOUNT_ATTR_IDMAP = 0x00100000
 _SYS_OPEN_TREE = 428
 _SYS_MOVE_MOUNT = 429
 _SYS_MOUNT_SETATTR = 442
+_SYS_SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}
+
+# size, policy, flags, nice, priority, runtime, deadline, period
+_SCHED_ATTR = "=IIQiIQQQ"
 
 _IN_MODIFY = 0x2
 _LOOP_CONFIGURE = 0x4C0A
@@ -53,6 +57,20 @@ def _check(result: int, what: str) -> int:
         number = ctypes.get_errno()
         raise OSError(number, f"{what}: {os.strerror(number)}")
     return result
+
+
+def set_time_slice(nanoseconds: int) -> None:
+    """Say how long the calling thread, and every program it starts from now on, runs at a time while others wait.
+
+    Who asks for shorter turns gets no less time, but gets its turn sooner. Linux takes 100 µs to 100 ms since 6.12 and
+    ignores it before (sched_setattr(2), `sched_runtime` under SCHED_OTHER).
+    """
+    number = _SYS_SCHED_SETATTR.get(os.uname().machine)
+    if number is None:
+        return
+    size = struct.calcsize(_SCHED_ATTR)
+    attributes = struct.pack(_SCHED_ATTR, size, os.SCHED_OTHER, 0, 0, 0, nanoseconds, 0, 0)
+    _check(_libc.syscall(number, 0, attributes, 0), "sched_setattr")
 
 
 def enter_private_mounts() -> None:

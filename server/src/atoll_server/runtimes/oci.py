@@ -13,11 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from atoll_server import host
+from atoll_server.runtimes import kernel
 from atoll_server.runtimes.base import Launch, RuntimeFailed, Staged
 from atoll_server.runtimes.stage import build_stage
 
 START_TIMEOUT = 30.0
 READY = b"ready\n"
+
+# Sandboxes take turns in many short ones: what one that hardly runs has to wait beside one that never rests.
+TIME_SLICE_NS = 100_000
 
 _OUTPUT_LIMIT = 16 * 1024
 _NOTHING_MORE: Mapping[str, str] = {}
@@ -57,6 +61,7 @@ def launch_in_group(
     launch: Launch, argv: Sequence[str], pid_file: Path, *, env: Mapping[str, str] = _NOTHING_MORE
 ) -> int:
     """Run a program that leaves the agent running, wait until that listens, and return the pid from `pid_file`."""
+    kernel.set_time_slice(TIME_SLICE_NS)
     groups = [str(file) for file in launch.group.entry_files()]
     reader, writer = os.pipe2(os.O_CLOEXEC)
     try:

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sandboxes take turns in short ones."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+
+import pytest
+
+from atoll import Atoll
+from atoll_server.runtimes.oci import TIME_SLICE_NS
+from tests.support.processes import host_processes
+
+_SYS_SCHED_GETATTR = {"x86_64": 315, "aarch64": 275}
+_SCHED_ATTR = struct.Struct("=IIQiIQQQ")
+_KNOWS_SLICES = (6, 12)
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def test_every_process_of_a_sandbox_takes_short_turns(client: Atoll, runtime: str) -> None:
+    system = os.uname()
+    if tuple(map(int, system.release.split(".")[:2])) < _KNOWS_SLICES:
+        pytest.skip("host lacks a kernel with time slices of a process's own (Linux 6.12)")
+    with client.sandboxes.create("host", runtime=runtime) as sandbox:
+        sandbox.processes.start("sleep 1000")
+
+        slices = {_read_slice(pid, system.machine) for pid in host_processes(sandbox.id)}
+
+    assert slices == {TIME_SLICE_NS}
+
+
+def _read_slice(pid: int, machine: str) -> int:
+    """sched_getattr(2), `sched_runtime`."""
+    record = ctypes.create_string_buffer(_SCHED_ATTR.size)
+    result = _libc.syscall(_SYS_SCHED_GETATTR[machine], pid, record, _SCHED_ATTR.size, 0)
+    assert result == 0, os.strerror(ctypes.get_errno())
+    runtime: int = _SCHED_ATTR.unpack(record.raw)[5]
+    return runtime
