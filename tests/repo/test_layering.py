@@ -65,6 +65,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "atoll_server.engine",
         "atoll_server.runtimes",
     ),
+    "atoll_server.listeners": ("atoll_server.settings",),
+    "atoll_server.wiring": ("atoll", "atoll_server"),
     "atoll_server.serve": ("atoll", "atoll_server"),
     "atoll_server.__main__": ("atoll_server",),
     "atoll_server": (),

@@ -10,6 +10,7 @@ from atoll_server import serve
 from atoll_server.clock import ManualClock
 from atoll_server.engine.keys import ALL_SCOPES, Scope, make_key
 from atoll_server.engine.store_sqlite import SqliteStore
+from atoll_server.listeners import CannotListen, listening
 from atoll_server.serve import CannotServe
 from atoll_server.settings import Settings
 
@@ -93,7 +94,7 @@ def test_private_server_has_one_key_of_its_own(tmp_path: Path) -> None:
 def test_unix_socket_is_for_its_owner_and_goes_away(tmp_path: Path) -> None:
     path = tmp_path / "s"
 
-    with serve._listening(settings(tmp_path, socket=path, private=True)) as listeners:
+    with listening(settings(tmp_path, socket=path, private=True)) as listeners:
         modes = stat.S_IMODE(path.stat().st_mode)
         count = len(listeners)
 
@@ -106,15 +107,15 @@ def test_socket_left_by_a_dead_server_is_replaced(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
 
-    with serve._listening(settings(tmp_path, socket=path, private=True)) as listeners:
+    with listening(settings(tmp_path, socket=path, private=True)) as listeners:
         assert len(listeners) == 1
 
 
 def test_socket_of_a_living_server_is_not_taken(tmp_path: Path) -> None:
     wanted = settings(tmp_path, socket=tmp_path / "s", private=True)
 
-    with serve._listening(wanted), pytest.raises(CannotServe, match="another server listens"):
-        serve._listening(wanted).__enter__()
+    with listening(wanted), pytest.raises(CannotListen, match="another server listens"):
+        listening(wanted).__enter__()
 
     assert not (tmp_path / "s").exists()
 
@@ -122,5 +123,5 @@ def test_socket_of_a_living_server_is_not_taken(tmp_path: Path) -> None:
 def test_port_in_use_is_said(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         wanted = settings(tmp_path, port=taken.getsockname()[1])
-        with pytest.raises(CannotServe, match="cannot listen on 127.0.0.1"):
-            serve._listening(wanted).__enter__()
+        with pytest.raises(CannotListen, match="cannot listen on 127.0.0.1"):
+            listening(wanted).__enter__()
