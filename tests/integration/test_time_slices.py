@@ -6,10 +6,13 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from atoll import Atoll
+from atoll_server.runtimes import kernel
 from atoll_server.runtimes.oci import TIME_SLICE_NS
 from tests.support.processes import host_processes
 
@@ -30,6 +33,16 @@ def test_every_process_of_a_sandbox_takes_short_turns(client: Atoll, runtime: st
         slices = {_read_slice(pid, system.machine) for pid in host_processes(sandbox.id)}
 
     assert slices == {TIME_SLICE_NS}
+
+
+def test_a_server_keeps_the_priority_that_it_was_given() -> None:
+    def start() -> int:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 5)
+        kernel.set_time_slice(TIME_SLICE_NS)
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    with ThreadPoolExecutor(1) as thread:
+        assert thread.submit(start).result() == 5
 
 
 def _read_slice(pid: int, machine: str) -> int:

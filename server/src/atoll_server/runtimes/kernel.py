@@ -65,11 +65,13 @@ def set_time_slice(nanoseconds: int) -> None:
     Who asks for shorter turns gets no less time, but gets its turn sooner. Linux takes 100 µs to 100 ms since 6.12 and
     ignores it before (sched_setattr(2), `sched_runtime` under SCHED_OTHER).
     """
-    number = _SYS_SCHED_SETATTR.get(os.uname().machine)
-    if number is None:
+    number, policy = _SYS_SCHED_SETATTR.get(os.uname().machine), os.sched_getscheduler(0)
+    if number is None or policy not in (os.SCHED_OTHER, os.SCHED_BATCH):
         return
+    # Both are set by one call, and a server with another than 0 may not be allowed to change it.
+    nice = os.getpriority(os.PRIO_PROCESS, 0)
     size = struct.calcsize(_SCHED_ATTR)
-    attributes = struct.pack(_SCHED_ATTR, size, os.SCHED_OTHER, 0, 0, 0, nanoseconds, 0, 0)
+    attributes = struct.pack(_SCHED_ATTR, size, policy, 0, nice, 0, nanoseconds, 0, 0)
     _check(_libc.syscall(number, 0, attributes, 0), "sched_setattr")
 
 
