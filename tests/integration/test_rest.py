@@ -62,6 +62,10 @@ DOCUMENTED = {
     ("GET", "/v1/sandboxes/{id}/watches/{watch_id}"),
     ("DELETE", "/v1/sandboxes/{id}/watches/{watch_id}"),
     ("GET", "/v1/sandboxes/{id}/watches/{watch_id}/changes"),
+    ("GET", "/v1/events"),
+    ("GET", "/v1/sandboxes/{id}/events"),
+    ("GET", "/v1/sandboxes/{id}/network"),
+    ("PUT", "/v1/sandboxes/{id}/network"),
     ("POST", "/v1/sandboxes/{id}/ports"),
     ("GET", "/v1/sandboxes/{id}/ports"),
     ("GET", "/v1/sandboxes/{id}/ports/listening"),
@@ -185,6 +189,7 @@ def test_creating_answers_201_with_the_running_sandbox(api: Api, runtime: str) -
         "terminatedAt": None,
         "reason": None,
         "detail": None,
+        "network": None,
     }
 
 
