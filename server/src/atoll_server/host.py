@@ -166,6 +166,7 @@ class Background:
     def __init__(
         self, argv: Sequence[str], *, pass_fds: Sequence[int] = (), timeout: float
     ) -> None:
+        self._name = argv[0]
         try:
             self._program = subprocess.Popen(  # noqa: S603 - an argument vector of ours, never a shell
                 list(argv),
@@ -178,7 +179,7 @@ class Background:
         except OSError as error:
             raise HostCommandFailed(argv[0], error.strerror or "could not start") from None
         try:
-            self._wait_until_ready(argv[0], timeout)
+            self._wait_until_ready(timeout)
         except BaseException:
             self.kill()
             raise
@@ -198,17 +199,17 @@ class Background:
         try:
             self._program.wait(timeout)
         except subprocess.TimeoutExpired:
-            raise HostCommandFailed("it", f"no end after {timeout:g} s") from None
+            raise HostCommandFailed(self._name, f"no end after {timeout:g} s") from None
 
     def kill(self) -> None:
         """End it at once, if it has not ended. Repeating it is harmless."""
         self._program.kill()
         self._program.wait()
 
-    def _wait_until_ready(self, name: str, timeout: float) -> None:
+    def _wait_until_ready(self, timeout: float) -> None:
         assert self._program.stdout is not None
         with self._program.stdout as output:
             poller = select.poll()
             poller.register(output, select.POLLIN)
             if not poller.poll(timeout * 1000) or not output.readline():
-                raise HostCommandFailed(name, "ended, or took too long, before it was ready")
+                raise HostCommandFailed(self._name, "ended, or took too long, before it was ready")

@@ -182,7 +182,7 @@ class Engine:
 
         Raises `InvalidConfig` (image), `RuntimeUnavailable`, `ResourceExhausted` or `Internal`; then nothing is left.
         """
-        self._images.resolve(spec.image)
+        self._images.check(spec.image)
         usable = self._runtimes.usable
         kind = spec.runtime or self._settings.runtime or next(iter(usable))
         if kind not in usable:

@@ -68,25 +68,25 @@ class Images:
                 if fault is not None:
                     raise ImageRefused(f"image {image.name!r}: {image.directory} {fault}")
 
-    def refresh(self) -> None:
-        """Follow what has changed on the host since, such as its packages. Blocks, but mostly has nothing to do."""
-        self._skeletons.prepare()
-
     def list(self) -> tuple[Image, ...]:
         """All there are: `host`, then those configured, in their order."""
         return tuple(self._images.values())
 
-    def resolve(self, name: str) -> RootFilesystem:
-        """The trees of image `name`; `InvalidConfig` for one that does not exist."""
-        image = self._images.get(name)
-        if image is None:
+    def check(self, name: str) -> None:
+        """Raises `InvalidConfig` for an image that does not exist."""
+        if name not in self._images:
             raise InvalidConfig(f"unknown image {name!r}: this server has {self._names()}")
+
+    def resolve(self, name: str) -> RootFilesystem:
+        """The trees of image `name`, as the host is now. Blocks. Raises what `check` does."""
+        self.check(name)
+        image = self._images[name]
         while image.alias_of is not None:
             image = self._images[image.alias_of]
         if image.directory is not None:
-            layers = (self._skeletons.frame, image.directory, self._skeletons.base)
+            layers = (self._skeletons.frame(), image.directory, self._skeletons.base())
             return RootFilesystem((Tree(layers, "/"),))
-        return RootFilesystem((Tree((self._skeletons.host,), "/"), Tree((Path("/usr"),), "/usr")))
+        return RootFilesystem((Tree((self._skeletons.host(),), "/"), Tree((Path("/usr"),), "/usr")))
 
     def _names(self) -> str:
         names = [repr(name) for name in self._images]

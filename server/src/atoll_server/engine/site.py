@@ -300,7 +300,6 @@ class Sites:
             self._egress.detach(site.sandbox_id)
 
     def _start_runtime(self, site: Site) -> None:
-        self._images.refresh()
         launch = Launch(
             sandbox_id=site.sandbox_id,
             limits=site.spec.limits,

@@ -109,27 +109,23 @@ class Skeletons:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
-    @property
-    def host(self) -> Path:
-        """All that `/usr` of this host needs around it, with what is public of its `/etc`."""
-        return self._directory / f"host-{_host_fingerprint()}"
+    def prepare(self) -> None:
+        """Make all of them. Blocks, as the others do."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        for make in (self.host, self.frame, self.base):
+            make()
 
-    @property
+    def host(self) -> Path:
+        """All that `/usr` of this host needs around it, with what is public of its `/etc` as that is now."""
+        return _ensure(self._directory / f"host-{_host_fingerprint()}", _build_host)
+
     def frame(self) -> Path:
         """Mount points, as plain directories whatever an image has there."""
-        return self._directory / f"frame-{_LAYOUT_VERSION}"
+        return _ensure(self._directory / f"frame-{_LAYOUT_VERSION}", _build_frame)
 
-    @property
     def base(self) -> Path:
         """What programs expect of a `/` and an image may lack."""
-        return self._directory / f"base-{_LAYOUT_VERSION}"
-
-    def prepare(self) -> None:
-        """Make those that are not there, `host` anew where the host's /etc has changed since. Blocks."""
-        self._directory.mkdir(parents=True, exist_ok=True)
-        _ensure(self.host, _build_host)
-        _ensure(self.frame, _build_frame)
-        _ensure(self.base, _build_base)
+        return _ensure(self._directory / f"base-{_LAYOUT_VERSION}", _build_base)
 
 
 def _host_fingerprint() -> str:
@@ -141,10 +137,10 @@ def _host_fingerprint() -> str:
     return digest.hexdigest()[:12]
 
 
-def _ensure(target: Path, build: Callable[[Path], None]) -> None:
+def _ensure(target: Path, build: Callable[[Path], None]) -> Path:
     """Build beside the final name and rename, so that a crash leaves a whole skeleton or none."""
     if target.exists():
-        return
+        return target
     building = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
         building.chmod(0o755)
@@ -155,6 +151,7 @@ def _ensure(target: Path, build: Callable[[Path], None]) -> None:
         # Another thread that builds a sandbox has made it in the meantime.
         if not (isinstance(error, OSError) and target.exists()):
             raise
+    return target
 
 
 def _build_host(root: Path) -> None:

@@ -28,6 +28,7 @@ from atoll_server.network.policy import Policy
 from atoll_server.network.proxy import ProxySettings
 
 START_TIMEOUT = 30.0
+STOP_TIMEOUT = 10.0
 MODULE = "atoll_server.network.proxy"
 
 
@@ -116,7 +117,8 @@ class Egress:
         # Without a proxy nothing is open; and one that does not listen is told at the next start.
         with contextlib.suppress(ProxyUnavailable):
             self._control.close(sandbox_id)
-        self._namespaces.remove(sandbox_id)
+        with _failures():
+            self._namespaces.remove(sandbox_id)
 
     def has(self, sandbox_id: str) -> bool:
         """Whether there are namespaces of a sandbox."""
@@ -136,8 +138,12 @@ class Egress:
         # It may have ended already.
         with contextlib.suppress(ProxyUnavailable):
             self._control.stop()
-        if self._program is not None:
-            self._program.wait(START_TIMEOUT)
+        if self._program is None:
+            return
+        try:
+            self._program.wait(STOP_TIMEOUT)
+        except host.HostCommandFailed:
+            self._program.kill()  # one that is stuck must not outlast the server that would replace it
 
     def _ensure_proxy(self) -> frozenset[str]:
         """The ids of those whom the proxy serves; it is started where there is none."""
