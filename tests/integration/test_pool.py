@@ -247,3 +247,27 @@ def test_only_a_key_of_the_operators_sees_the_pool(pool_client: Atoll) -> None:
         with pytest.raises(Forbidden, match="pool:manage"):
             other.resize_pool(0)
     assert pool_client.pool().size == SIZE
+
+
+def test_one_that_waits_for_its_client_takes_no_processor_time(
+    pool_client: Atoll, pool_server: ServerProcess, runtime: str
+) -> None:
+    """gVisor's kernel wakes by itself a thousand times a second; an agent in a container only when it is called."""
+    (waiting, *_) = known_groups(pool_server)
+    wait_until(lambda: _is_frozen(pool_server, waiting) == (runtime == "gvisor"), what="its rest")
+
+    taken = [pool_client.sandboxes.create("host") for _ in range(SIZE)]
+
+    assert waiting in {sandbox.id for sandbox in taken}
+    assert not _is_frozen(pool_server, waiting)
+    for sandbox in taken:
+        assert sandbox.exec("echo here").stdout == "here\n"
+        sandbox.terminate()
+
+
+def _is_frozen(server: ServerProcess, sandbox_id: str) -> bool:
+    own = f"atoll/{_own_name(server)}/{sandbox_id}"
+    v2 = Path("/sys/fs/cgroup", own, "cgroup.freeze")
+    if v2.exists():
+        return v2.read_text() == "1\n"
+    return Path("/sys/fs/cgroup/freezer", own, "freezer.state").read_text() != "THAWED\n"

@@ -38,7 +38,7 @@ def test_every_process_of_a_sandbox_takes_short_turns(client: Atoll, runtime: st
 def test_a_server_keeps_the_priority_that_it_was_given() -> None:
     def start() -> int:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 5)
-        kernel.set_time_slice(TIME_SLICE_NS)
+        kernel.set_turns(TIME_SLICE_NS, policy=os.SCHED_OTHER)
         return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
 
     with ThreadPoolExecutor(1) as thread:

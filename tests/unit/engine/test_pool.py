@@ -49,7 +49,7 @@ class Sleepers:
         group = Group(2, {"unified": Path("/nonexistent")})
         site = Site(sandbox_id, shape.spec(), Unisolated(Path("/nonexistent")), group)
         site.pid = self.processes[sandbox_id].pid
-        return Blank(site, AgentClient("/nonexistent"))
+        return Blank(site, AgentClient("/nonexistent"), "/")
 
     async def remove(self, blank: Blank) -> None:
         self.removed.append(blank.id)

@@ -89,6 +89,10 @@ class AgentClient:
         self.tells_ends = ENDS_FEATURE in hello.features
         return hello
 
+    async def reach(self) -> None:
+        """Connects and no more, which the kernel answers for an agent that listens, also while that is busy."""
+        (await Connection.open(self.path)).close()
+
     def start(self, request: StartRequest, *, kill_on_leave: bool = True) -> AgentProcess:
         """A process, running inside `async with`. Left before its exit, its whole tree is killed."""
         return AgentProcess(self, request, kill_on_leave)

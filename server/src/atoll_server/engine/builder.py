@@ -38,10 +38,11 @@ class KeepProcesses:
 
 @dataclass(frozen=True)
 class Blank:
-    """A sandbox that stands and answers, of which no client knows."""
+    """A sandbox that stands and answers, of which no client knows. `workdir` is there already."""
 
     site: Site
     agent: AgentClient
+    workdir: str
 
     @property
     def id(self) -> SandboxId:
@@ -68,9 +69,10 @@ class Builder:
         return AgentClient(self._socket_path(sandbox_id))
 
     async def build(self, sandbox_id: SandboxId, kind: RuntimeKind, spec: SandboxSpec) -> Blank:
-        """A sandbox whose agent answers. Raises `ResourceExhausted` or `Internal`; then nothing of it is left.
+        """A sandbox whose agent answers, with the working directory that is asked for.
 
-        Not to be cancelled: what the thread makes would then be nobody's to remove.
+        Raises `ResourceExhausted`, `Internal`, or `InvalidConfig` for a directory that cannot be made; then nothing of
+        it is left. Not to be cancelled: what the thread makes would then be nobody's to remove.
         """
         with self._at_work_on(sandbox_id):
             try:
@@ -78,7 +80,7 @@ class Builder:
             except Exception as error:
                 _log.warning("sandbox %s could not be built: %s", sandbox_id, error)
                 raise _building_error(error, sandbox_id) from error
-            return await self._shake_hands(Blank(site, self.agent(sandbox_id)))
+            return await self._shake_hands(Blank(site, self.agent(sandbox_id), spec.workdir))
 
     async def fit(self, blank: Blank, spec: SandboxSpec) -> None:
         """Give a blank what can be given late.
@@ -87,7 +89,10 @@ class Builder:
         """
         try:
             await in_thread(lambda: self._sites.fit(blank.site, spec))
-            await _make_workdir(blank, spec.workdir)
+            if spec.workdir == blank.workdir:
+                await blank.agent.reach()
+            else:
+                await _make_workdir(blank, spec.workdir)
             if spec.network != NO_NETWORK:
                 await _name_resolver(blank.agent)
         except (AgentFailure, OSError) as error:
@@ -111,6 +116,10 @@ class Builder:
         try:
             await blank.agent.hello(HANDSHAKE_TIMEOUT)
             await self.configure(blank.agent)
+            await _make_workdir(blank, blank.workdir)
+        except errors.InvalidConfig:
+            await self.remove(blank)
+            raise
         except Exception as error:
             _log.warning("the agent of the new sandbox %s does not answer: %s", blank.id, error)
             await self.remove(blank)
@@ -128,7 +137,6 @@ class Builder:
 
 async def _make_workdir(blank: Blank, workdir: str) -> None:
     try:
-        # Also for a directory that is there: the answer says that the agent is, too.
         await blank.agent.mkdir(os.fsencode(workdir), parents=True)
     except AgentError as error:
         raise errors.InvalidConfig(

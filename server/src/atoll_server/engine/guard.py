@@ -7,6 +7,7 @@ It waits on descriptors that the kernel makes readable, with no task for a sandb
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -14,6 +15,9 @@ from typing import Any
 from atoll_server.clock import Clock
 from atoll_server.engine.live import Live
 from atoll_server.engine.model import SandboxId
+from atoll_server.engine.threads import in_thread
+
+_log = logging.getLogger(__name__)
 
 # How long a killed process may take to give its memory back before the next largest goes.
 RELIEF_PAUSE = 0.05
@@ -45,9 +49,8 @@ class Guard:
         except ProcessLookupError:
             self._run(self._mourn(live))
             return
-        threshold = live.site.memory_threshold
-        if threshold is not None:
-            self._watch_descriptor(live, live.site.group.watch_memory(threshold), self._on_memory)
+        if live.site.memory_threshold is not None:
+            self._run(self._watch_memory(live, live.site.memory_threshold))
 
     def leave(self, sandbox_id: SandboxId) -> None:
         """Watch it no more. May be repeated."""
@@ -60,6 +63,23 @@ class Guard:
         for sandbox_id in tuple(self._watched):
             self.leave(sandbox_id)
 
+    async def _watch_memory(self, live: Live, threshold: int) -> None:
+        """Beside whoever uses the sandbox already: on v1 the kernel takes 15 ms to let a group be watched."""
+        group = live.site.group
+        try:
+            descriptor = await in_thread(lambda: group.watch_memory(threshold))
+        except OSError as error:
+            if live.sandbox.id in self._watched:
+                raise
+            _log.debug("sandbox %s ended before its memory was watched: %s", live.sandbox.id, error)
+            return
+        if live.sandbox.id not in self._watched:
+            os.close(descriptor)
+            return
+        self._watch_descriptor(live, descriptor, self._on_memory)
+        if group.memory_used() > threshold:
+            self._begin_relief(live)
+
     def _watch_descriptor(self, live: Live, descriptor: int, on_event: OnEvent) -> None:
         self._watched.setdefault(live.sandbox.id, []).append(descriptor)
         asyncio.get_running_loop().add_reader(descriptor, on_event, live, descriptor)
@@ -70,6 +90,9 @@ class Guard:
 
     def _on_memory(self, live: Live, descriptor: int) -> None:
         os.read(descriptor, 4096)
+        self._begin_relief(live)
+
+    def _begin_relief(self, live: Live) -> None:
         if live.sandbox.id not in self._relieved:
             self._relieved.add(live.sandbox.id)
             self._run(self._relieve(live))

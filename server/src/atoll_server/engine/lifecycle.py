@@ -285,7 +285,9 @@ class Lifecycle:
         spec, pooled = shape.spec(), self.pool.limits()
         pooled.remove(spec.limits)  # what is to be built now
         self._admit(spec.limits, *pooled)
-        return await self._builder.build(new_sandbox_id(), shape.runtime, spec)
+        blank = await self._builder.build(new_sandbox_id(), shape.runtime, spec)
+        blank.site.rest()
+        return blank
 
     async def _record_failure(self, creating: Sandbox, error: errors.EngineError) -> None:
         detail = "it could not be created"

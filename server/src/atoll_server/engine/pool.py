@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import select
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -36,6 +37,10 @@ MAX_SHAPES: Final = 32
 # How long nothing of a shape is built after a failure, doubled with each one that follows.
 FIRST_PAUSE: Final = 1.0
 LONGEST_PAUSE: Final = 60.0
+# Nothing of a shape is built so soon after somebody has asked for it: whoever got a sandbox uses it now, and building
+# another takes all processors for a while. Who keeps asking does not put it off for longer than a burst.
+CALM: Final = 0.1
+LONGEST_BURST: Final = 1.0
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,8 @@ class _Shelf:
     idle: dict[SandboxId, tuple[Blank, float]] = field(default_factory=dict)
     building: int = 0
     demand: float = 0.0
-    demand_at: float = 0.0
+    demand_at: float = -math.inf
+    burst_since: float = -math.inf
     failures: int = 0
     not_before: float = 0.0
     hits: int = 0
@@ -89,11 +95,15 @@ class _Shelf:
 
     def ask(self, now: float) -> None:
         self.demand = self.demand_now(now) + 1
+        if now - self.demand_at > CALM:
+            self.burst_since = now
         self.demand_at = now
 
     def stock(self, now: float) -> Stock:
         idle = tuple((id, at) for id, (_, at) in self.idle.items())
-        return Stock(self.shape, idle, self.building, self.demand_now(now), self.not_before)
+        calm_at = min(self.demand_at + CALM, self.burst_since + LONGEST_BURST)
+        not_before = max(self.not_before, calm_at)
+        return Stock(self.shape, idle, self.building, self.demand_now(now), not_before)
 
 
 class Pool:

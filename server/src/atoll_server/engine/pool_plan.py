@@ -9,6 +9,7 @@ from typing import Final
 
 from atoll_server.engine.model import OPEN_FILES, Limits, RuntimeKind, SandboxId, SandboxSpec
 
+USUAL_WORKDIR: Final = "/workspace"
 # Half of a shape's demand is forgotten after so many seconds without more of it.
 DEMAND_HALF_LIFE: Final = 300.0
 # Less demand than this is none; a single request is that long ago after half an hour.
@@ -34,9 +35,9 @@ class Shape:
         return cls(spec.image, runtime, limits.memory_mb, limits.disk_mb, limits.open_files)
 
     def spec(self) -> SandboxSpec:
-        """What to build. All that can be given late is nothing yet."""
+        """What to build. All that can be given late is nothing yet, but for the directory that most will want."""
         limits = Limits(1, self.memory_mb, self.disk_mb, open_files=self.open_files)
-        return SandboxSpec(self.image, limits, {}, "/", 0.0, 0.0, {}, self.runtime)
+        return SandboxSpec(self.image, limits, {}, USUAL_WORKDIR, 0.0, 0.0, {}, self.runtime)
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class PoolSettings:
 
 @dataclass(frozen=True)
 class Stock:
-    """What there is of one shape. `idle`: ids and when each was built, oldest first. `not_before`: after a failure."""
+    """What there is of one shape. `idle`: ids and when each was built, oldest first. `not_before`: when to build."""
 
     shape: Shape
     idle: tuple[tuple[SandboxId, float], ...] = ()

@@ -79,6 +79,7 @@ class Site:
     ids: IdRange | None = None
     network: Path | None = None
     pid: int | None = None
+    is_resting: bool = False
     oom_kills: OomKills = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -91,6 +92,22 @@ class Site:
         if able.kills_for_memory:
             return None
         return (self.spec.limits.memory_mb + able.memory_overhead_mb // 2) << 20
+
+    def rest(self) -> None:
+        """Have it take no processor time, where its runtime would for nothing. It answers again after `wake`."""
+        if self.runtime.capabilities.is_restless:
+            self.group.freeze()
+            self.is_resting = True
+
+    def wake(self) -> None:
+        """Let it go on. Raises `ProcessLookupError` where it was killed meanwhile, of which v1 groups tell only now."""
+        if not self.is_resting:
+            return
+        was_killed = self.group.is_killed()
+        self.group.thaw()
+        self.is_resting = False
+        if was_killed:
+            raise ProcessLookupError(f"{self.sandbox_id} was killed while it rested")
 
     def facts(self) -> Mapping[str, Any]:
         first_id = self.ids.first if self.ids else None
@@ -169,7 +186,8 @@ class Sites:
         return site.pid is not None and site.pid in site.group.pids()
 
     def fit(self, site: Site, spec: SandboxSpec) -> None:
-        """Set those limits that can be set late, and take the rest of `spec` as it is."""
+        """Wake it, set those limits that can be set late, and take the rest of `spec` as it is."""
+        site.wake()
         if site.spec.limits != spec.limits:
             pids = spec.limits.pids + site.runtime.capabilities.pids_overhead
             site.group.set_late(cpus=spec.limits.cpu, pids=pids)

@@ -44,7 +44,8 @@ class Capabilities:
     `memory_overhead_mb`: what the runtime itself may use on top of the sandbox's memory limit.
     `pids_overhead`: the same for threads.
     `kills_for_memory`: whether a process that takes too much is killed by itself; where not, the
-    whole sandbox would be, unless the engine sees to it in time.
+    whole sandbox would be, unless the engine sees to it in time. `is_restless`: it takes processor time also while
+    nothing inside does.
     """
 
     isolation: str
@@ -52,6 +53,7 @@ class Capabilities:
     memory_overhead_mb: int
     kills_for_memory: bool = True
     pids_overhead: int = 0
+    is_restless: bool = False
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,8 @@ _SYS_MOVE_MOUNT = 429
 _SYS_MOUNT_SETATTR = 442
 _SYS_SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}
 
+_PR_SET_TIMERSLACK = 29
+
 # size, policy, flags, nice, priority, runtime, deadline, period
 _SCHED_ATTR = "=IIQiIQQQ"
 
@@ -59,20 +61,29 @@ def _check(result: int, what: str) -> int:
     return result
 
 
-def set_time_slice(nanoseconds: int) -> None:
-    """Say how long the calling thread, and every program it starts from now on, runs at a time while others wait.
+def set_turns(nanoseconds: int, *, policy: int) -> None:
+    """Say how the calling thread, and every program it starts from now on, shares processors while others wait.
 
-    Who asks for shorter turns gets no less time, but gets its turn sooner. Linux takes 100 µs to 100 ms since 6.12 and
-    ignores it before (sched_setattr(2), `sched_runtime` under SCHED_OTHER).
+    `nanoseconds` is how long one turn lasts: who asks for shorter turns gets no less time, but gets its turn sooner.
+    Linux takes 100 µs to 100 ms since 6.12 and ignores it before (sched_setattr(2), `sched_runtime`). `policy` is
+    `SCHED_OTHER`, or `SCHED_BATCH`, under which who wakes waits for the end of the turn of who runs (sched(7)). A
+    server that was given a policy of another kind keeps it.
     """
-    number, policy = _SYS_SCHED_SETATTR.get(os.uname().machine), os.sched_getscheduler(0)
-    if number is None or policy not in (os.SCHED_OTHER, os.SCHED_BATCH):
+    number = _SYS_SCHED_SETATTR.get(os.uname().machine)
+    if number is None or os.sched_getscheduler(0) not in (os.SCHED_OTHER, os.SCHED_BATCH):
         return
     # Both are set by one call, and a server with another than 0 may not be allowed to change it.
     nice = os.getpriority(os.PRIO_PROCESS, 0)
     size = struct.calcsize(_SCHED_ATTR)
     attributes = struct.pack(_SCHED_ATTR, size, policy, 0, nice, 0, nanoseconds, 0, 0)
     _check(_libc.syscall(number, 0, attributes, 0), "sched_setattr")
+
+
+def set_timer_slack(nanoseconds: int) -> None:
+    """Say how late the timers of the calling thread, and of every program it starts from now on, may be (prctl(2))."""
+    _check(
+        _libc.prctl(_PR_SET_TIMERSLACK, ctypes.c_ulong(nanoseconds), 0, 0, 0), "PR_SET_TIMERSLACK"
+    )
 
 
 def enter_private_mounts() -> None:

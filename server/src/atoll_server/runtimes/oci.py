@@ -38,6 +38,24 @@ class Paths:
 
 
 @dataclass(frozen=True)
+class Pace:
+    """When what runs in a sandbox gets a processor: its scheduling policy, and how many nanoseconds late its timers may
+    be (None is what the host gives to all)."""
+
+    policy: int = os.SCHED_OTHER
+    timer_slack: int | None = None
+
+    def set(self) -> None:
+        """For the calling thread and every program that it starts from now on."""
+        kernel.set_turns(TIME_SLICE_NS, policy=self.policy)
+        if self.timer_slack is not None:
+            kernel.set_timer_slack(self.timer_slack)
+
+
+DEFAULT_PACE = Pace()
+
+
+@dataclass(frozen=True)
 class Order:
     """How a driver wants its runtime run: the bundle's configuration, the arguments, what the environment has more.
 
@@ -47,6 +65,7 @@ class Order:
     config: dict[str, Any]
     argv: Sequence[str]
     env: Mapping[str, str] = field(default_factory=dict)
+    pace: Pace = DEFAULT_PACE
 
 
 def start(launch: Launch, paths: Paths, prepare: Callable[[Staged], Order]) -> int:
@@ -54,6 +73,7 @@ def start(launch: Launch, paths: Paths, prepare: Callable[[Staged], Order]) -> i
     staged = build_stage(launch, agent=paths.agent)
     order = prepare(staged)
     (staged.bundle / "config.json").write_text(json.dumps(order.config))
+    order.pace.set()
     return launch_in_group(launch, order.argv, staged.pid_file, env=order.env)
 
 
@@ -61,7 +81,6 @@ def launch_in_group(
     launch: Launch, argv: Sequence[str], pid_file: Path, *, env: Mapping[str, str] = _NOTHING_MORE
 ) -> int:
     """Run a program that leaves the agent running, wait until that listens, and return the pid from `pid_file`."""
-    kernel.set_time_slice(TIME_SLICE_NS)
     groups = [str(file) for file in launch.group.entry_files()]
     reader, writer = os.pipe2(os.O_CLOEXEC)
     try:
