@@ -15,10 +15,18 @@ from atoll_server.network.egress import Egress
 from tests.network.conftest import Attach
 from tests.support.inside import Inside, seconds_of, told_errors
 from tests.support.internet import BANNER_PORT, ECHO_PORT, OTHER, SHARED, Internet
-from tests.unit.network.hellos import cut_into_records, made_hello, real_hello, server_name
+from tests.unit.network.hellos import (
+    add_extension,
+    cut_into_records,
+    made_hello,
+    real_hello,
+    server_name,
+)
 
 ALERT_UNRECOGNIZED_NAME = b"\x15\x03\x03\x00\x02\x02\x70"
 ALERT_ACCESS_DENIED = b"\x15\x03\x03\x00\x02\x02\x31"
+HIDING = add_extension(real_hello("other.test"), 0xFE0D, bytes(200))
+"""As browsers begin, whether they hide a name or not."""
 
 
 @pytest.fixture
@@ -127,6 +135,44 @@ def test_hello_that_cannot_be_read_is_denied(inside: Inside, hello: bytes) -> No
     address = inside.resolve("a.test")[0]
 
     assert inside.exchange(address, 443, hello) == ALERT_ACCESS_DENIED
+
+
+def test_browser_gets_through_where_everything_is_allowed(attach: Attach) -> None:
+    _, inside = attach("allow")
+
+    with inside.connect(OTHER, 443) as connection:
+        connection.sendall(HIDING)
+        assert connection.recv(1) == b"\x16"
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        pytest.param({"default": "allow", "deny": ["evil.test"]}, id="a denied name"),
+        pytest.param({"allow": ["other.test"]}, id="allowed names"),
+    ],
+)
+def test_hidden_name_is_refused_where_names_decide(attach: Attach, policy: object) -> None:
+    _, inside = attach(policy)
+    inside.resolve("other.test")
+
+    assert inside.exchange(OTHER, 443, HIDING) == ALERT_ACCESS_DENIED
+
+
+def test_no_name_server_tells_how_to_hide(attach: Attach, internet: Internet) -> None:
+    """The keys with which a browser would hide a name stand in these records."""
+    _, inside = attach("allow")
+
+    for kind in ("HTTPS", "SVCB"):
+        assert inside.ask("a.test", kind).answer == []
+    assert internet.questions == []
+
+
+def test_hello_of_more_than_a_record_is_denied(inside: Inside) -> None:
+    address = inside.resolve("a.test")[0]
+    long = made_hello(server_name(b"a.test"), (21, bytes(17_000)))
+
+    assert inside.exchange(address, 443, cut_into_records(long, [16_000])) == ALERT_ACCESS_DENIED
 
 
 def test_what_is_not_tls_is_refused_at_its_port(inside: Inside) -> None:

@@ -69,6 +69,7 @@ def test_protected_address_is_refused_with_a_reason_over_http(
     [
         *(METADATA, PRIVATE, HOST_OWN, "10.0.0.1", "172.16.0.1", "192.168.1.1", "100.65.0.1"),
         *(GATEWAY_ADDRESS, "198.18.0.1", "2852039166", "0xa9fea9fe", "169.254.43518"),
+        *("0251.0376.0251.0376", "0xa9.0xfe.0xa9.0xfe", "0.0.0.0", "0"),
     ],
 )
 @pytest.mark.parametrize("port", [22, 443, PROXY_PORT])
@@ -83,12 +84,14 @@ def test_address_that_nobody_can_have_is_out_of_reach(inside: Inside, address: s
         inside.exchange(address, 443, b"hello")
 
 
-def test_there_is_no_ipv6(inside: Inside) -> None:
+@pytest.mark.parametrize("address", ["2606:2800::1", "fd00:ec2::254", "fe80::1", "ff02::1"])
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
+def test_there_is_no_ipv6(inside: Inside, address: str, kind: socket.SocketKind) -> None:
     def connect() -> None:
-        with socket.socket(socket.AF_INET6) as connection:
-            connection.connect(("2606:2800::1", 443))
+        with socket.socket(socket.AF_INET6, kind) as connection:
+            connection.connect((address, 443))
 
-    with pytest.raises(OSError, match=r"unreachable|Cannot assign|not supported"):
+    with pytest.raises(OSError, match=r"unreachable|Cannot assign|not supported|Invalid argument"):
         inside.run(connect)
 
 

@@ -100,6 +100,69 @@ def test_packet_with_a_forged_source_gets_no_answer(attach: Attach, internet: In
     assert internet.questions == ["a.test A"]
 
 
+FRAMES = {
+    "ARP for a neighbour": (
+        b"\x08\x06",
+        b"\x00\x01\x08\x00\x06\x04\x00\x01"
+        b"\x02\0\0\0\0\x99"
+        b"\x0a\0\0\x01" + bytes(6) + b"\x0a\0\0\x02",
+    ),
+    "neighbour discovery": (
+        b"\x86\xdd",
+        b"\x60\0\0\0\0\x18\x3a\xff" + bytes(32) + b"\x87\0" + bytes(22),
+    ),
+    "DHCP": (
+        b"\x08\x00",
+        b"\x45\0\x01\x48\0\0\0\0\x40\x11\x39\xa6"
+        + bytes(4)
+        + b"\xff" * 4
+        + b"\0\x44\0\x43\x01\x34\0\0",
+    ),
+    "a kind that nobody knows": (b"\x88\xb5", b""),
+}
+MARK = b"a frame that must not come out"
+
+
+@pytest.mark.parametrize("what", FRAMES)
+def test_frame_with_a_forged_sender_comes_out_nowhere(
+    attach: Attach, internet: Internet, what: str
+) -> None:
+    """For a sandbox that has broken out of its runtime: inside it may not open such a socket."""
+    _, inside = attach("allow")
+    _, other = attach("allow")
+    kind, payload = FRAMES[what]
+    everywhere = b"\xff" * 6
+
+    def listen() -> socket.socket:
+        return socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0003))
+
+    def send() -> None:
+        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
+            raw.bind(("eth0", 0))
+            raw.send(everywhere + b"\x02\0\0\0\0\x99" + kind + payload + MARK)
+
+    with listen() as host, other.run(listen) as neighbour, internet.run_within(listen) as world:
+        inside.run(send)
+        # What was sent before these has arrived wherever it was to.
+        assert other.http("a.test").status == 200
+        assert inside.http("a.test").status == 200
+
+        assert not any(
+            MARK in frame for heard in (host, neighbour, world) for frame in drain(heard)
+        )
+
+
+def drain(heard: socket.socket) -> list[bytes]:
+    """All that has come so far."""
+    heard.setblocking(False)
+    frames: list[bytes] = []
+    try:
+        while True:
+            frames.append(heard.recv(1 << 16))
+    except BlockingIOError:
+        return frames
+
+
 def test_killed_proxy_lets_nothing_out(attach: Attach, directory: Path) -> None:
     _, inside = attach("allow")
     with inside.connect(SHARED, ECHO_PORT) as connection:

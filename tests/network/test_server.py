@@ -3,18 +3,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 import select
 import signal
 from collections.abc import Iterator
+from queue import Queue
 
 import pytest
 
-from atoll import Atoll, InvalidConfig, Network
+from atoll import AsyncAtoll, Atoll, Event, InvalidConfig, Network
 from atoll.models import Egress
+from atoll_server.network.link import GATEWAY_ADDRESS, SANDBOX_ADDRESS
 from tests.support.internet import METADATA, NAME_SERVER, OTHER, SHARED, Internet
 from tests.support.inventory import find_leftovers
 from tests.support.server import ServerProcess
+from tests.support.waiting import wait_until
 
 FETCH = "python3 -c 'import sys, urllib.request as r; print(r.urlopen(sys.argv[1], timeout=20).read().decode())' {}"
 
@@ -82,6 +87,172 @@ def test_sandbox_without_a_policy_has_no_network_and_gets_none(client: Atoll, ru
 def test_policy_that_is_not_understood_makes_no_sandbox(client: Atoll) -> None:
     with pytest.raises(InvalidConfig, match="is not an address or a network"):
         client.sandboxes.create("host", network={"allow": ["10.0.0.1/8"]})
+
+
+@pytest.mark.isolated
+def test_killed_proxy_is_back_by_itself_with_the_same_policy(
+    networked: ServerProcess, client: Atoll, runtime: str
+) -> None:
+    with client.sandboxes.create("host", runtime=runtime, network={"allow": ["a.test"]}) as sandbox:
+        pid_file = next(networked.run_dir.glob("*/network/proxy.pid"))
+        killed = pid_file.read_text()
+
+        _kill(int(killed))
+
+        # Whatever comes first: nothing leaves, or what may leave does. Nobody creates a sandbox or asks for a sweep.
+        fetch = FETCH.format("http://a.test/")
+        wait_until(lambda: sandbox.exec(fetch).exit_code == 0, what="another proxy")
+        assert pid_file.read_text() != killed
+        assert sandbox.exec(FETCH.format("http://other.test/")).exit_code != 0
+        assert "403" in sandbox.exec(FETCH.format(f"http://{METADATA}/")).stderr
+        assert "networks are served again" in networked.read_log()
+
+
+def test_refusals_and_connections_are_events(client: Atoll, runtime: str) -> None:
+    with client.sandboxes.create("host", runtime=runtime, network={"allow": ["a.test"]}) as sandbox:
+        told: Queue[Event] = Queue()
+        with sandbox.on(["network.denied", "network.egress"], told.put):
+            sandbox.exec(FETCH.format("http://a.test/"))
+            sandbox.exec(FETCH.format(f"http://{METADATA}/"))
+            seen = {event.type: event.data for event in (told.get(timeout=30) for _ in range(2))}
+
+    egress, denied = seen["network.egress"], seen["network.denied"]
+    assert (egress["host"], egress["port"], egress["connections"]) == ("a.test", 80, 1)
+    assert egress["bytes_sent"] > 0
+    assert egress["bytes_received"] > 0
+    assert (denied["host"], denied["port"], denied["count"]) == (METADATA, 80, 1)
+    assert denied["reason"] == "protected_address"
+    assert METADATA in denied["text"]
+
+
+NOTHING = f"""
+import json, socket
+
+def outcome(family, kind, protocol, address, timeout=20):
+    try:
+        with socket.socket(family, kind, protocol) as connection:
+            connection.settimeout(timeout)
+            connection.connect(address)
+            connection.send(bytes([8, 0, 0xf7, 0xff]) + bytes(4))
+            return repr(connection.recv(1))
+    except OSError as error:
+        return type(error).__name__
+
+V4, V6, TCP, UDP = socket.AF_INET, socket.AF_INET6, socket.SOCK_STREAM, socket.SOCK_DGRAM
+print(json.dumps([
+    outcome(V4, TCP, 0, ("{SHARED}", 22)),
+    outcome(V4, UDP, 0, ("{SHARED}", 443)),
+    outcome(V4, UDP, 0, ("{NAME_SERVER}", 53)),
+    outcome(V6, TCP, 0, ("2606:2800::1", 443)),
+    outcome(V6, UDP, 0, ("2606:2800::1", 443)),
+    outcome(V6, UDP, socket.IPPROTO_ICMPV6, ("2606:2800::1", 0)),
+]))
+print(outcome(V4, UDP, socket.IPPROTO_ICMP, ("{SHARED}", 0), 1))
+try:
+    socket.getaddrinfo("a.test", 80)
+except socket.gaierror:
+    print("no name")
+"""
+
+
+@pytest.mark.parametrize("network", ["none", "deny"])
+def test_nothing_that_is_tried_without_leave_waits_for_an_answer(
+    client: Atoll, runtime: str, network: str, internet: Internet
+) -> None:
+    """Each is refused with an error of its own; but for `ping`, none times out."""
+    internet.questions.clear()
+    with client.sandboxes.create("host", runtime=runtime, network=network) as sandbox:
+        tried = sandbox.exec(["python3", "-c", NOTHING])
+
+    assert tried.exit_code == 0, tried.stderr
+    outcomes, ping, names = tried.stdout.splitlines()
+    assert set(json.loads(outcomes)) <= {
+        "ConnectionRefusedError",
+        "ConnectionResetError",
+        "OSError",
+        "PermissionError",
+    }
+    # gVisor has sockets for it, and its kernel does not pass refusals on to them: there is no answer.
+    is_silent = runtime == "gvisor" and network == "deny"
+    assert ping == "TimeoutError" if is_silent else ping in ("PermissionError", "OSError")
+    assert names == "no name"
+    assert internet.questions == []
+
+
+LISTEN = "import socket; s = socket.create_server(('0.0.0.0', 8080)); print('ready', flush=True); s.accept()"
+
+
+def test_sandboxes_do_not_meet(client: Atoll, runtime: str) -> None:
+    reach = "import socket, sys; socket.create_connection((sys.argv[1], 8080), 20).recv(1)"
+    with (
+        client.sandboxes.create("host", runtime=runtime, network="allow") as one,
+        client.sandboxes.create("host", runtime=runtime, network="allow") as other,
+    ):
+        one.processes.start(["python3", "-c", LISTEN])
+        one.wait_for_port(8080)
+        for address in (SANDBOX_ADDRESS, GATEWAY_ADDRESS):
+            tried = other.exec(["python3", "-c", reach, address])
+            assert "refused" in tried.stderr or "reset" in tried.stderr
+
+
+async def test_refusals_are_told_to_coroutines(networked: ServerProcess, runtime: str) -> None:
+    told: asyncio.Queue[Event] = asyncio.Queue()
+    url = f"unix://{networked.socket}"
+    async with (
+        AsyncAtoll(api_url=url, api_key=networked.api_key) as client,
+        await client.sandboxes.create("host", runtime=runtime, network="deny") as sandbox,
+        await sandbox.on("network.denied", told.put),
+    ):
+        await sandbox.exec(FETCH.format("http://other.test/"))
+        async with asyncio.timeout(30):
+            denied = (await told.get()).data
+
+    assert (denied["host"], denied["port"], denied["reason"]) == ("other.test", 53, "not_listed")
+
+
+HAMMER = f"""
+import socket
+for port in range(1000, 1300):
+    connection = socket.socket()
+    try:
+        connection.connect(("{OTHER}", port))
+        connection.recv(1)
+    except OSError:
+        pass
+    connection.close()
+"""
+
+
+def test_hammering_makes_few_events_and_every_refusal_is_counted(
+    client: Atoll, runtime: str
+) -> None:
+    with client.sandboxes.create("host", runtime=runtime, network="deny") as sandbox:
+        assert sandbox.exec(["python3", "-c", HAMMER]).exit_code == 0
+        refused = sum(sandbox.network.report().denied.values())
+    told = [event.data for event in sandbox.events("network.denied")]
+
+    assert refused == 300
+    assert sum(data["count"] for data in told) == 300
+    assert len(told) < 200
+    assert None in {data["host"] for data in told}
+
+
+def test_names_from_inside_are_harmless_in_events(client: Atoll, runtime: str) -> None:
+    ask = f"""
+import socket
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+    asking.connect(("{GATEWAY_ADDRESS}", 53))
+    asking.send(bytes.fromhex("1234010000010000000000000a1b5b324a0d0a2e00ff4104746573740000010001"))
+    asking.recv(512)
+"""
+    with client.sandboxes.create("host", runtime=runtime, network={"allow": ["a.test"]}) as sandbox:
+        asked = sandbox.exec(["python3", "-c", ask])
+        assert asked.exit_code == 0, asked.stderr
+    (denied,) = [event.data for event in sandbox.events("network.denied")]
+
+    assert denied["reason"] == "malformed"
+    assert denied["text"].isascii()
+    assert denied["text"].isprintable()
 
 
 @pytest.mark.isolated

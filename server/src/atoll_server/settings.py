@@ -183,6 +183,12 @@ class Settings:
     network_open: tuple[str, ...] = setting(
         (), "private addresses that policies may open nevertheless: `10.1.2.3:5432`, `10.9.0.0/24`"
     )
+    network_mb_per_second: float = setting(
+        125.0,
+        "what one sandbox may send to the network, and receive, in a second, MB; 0 is no limit",
+        least=0,
+        most=100_000,
+    )
     terminated_keep_days: float = setting(
         30.0, "how long records of terminated sandboxes are kept", least=0, most=3650
     )

@@ -77,6 +77,7 @@ def _network_settings(settings: Settings) -> EgressSettings | None:
         name_servers=named or read_name_servers(),
         own_addresses=find_own_addresses(),
         opened=settings.network_open,
+        bytes_per_second=settings.network_mb_per_second * 1e6 or None,
     )
 
 

@@ -17,6 +17,8 @@ from atoll_server.engine.happenings import (
     ExecStarted,
     ExecTimedOut,
     Happening,
+    NetworkDenied,
+    NetworkEgress,
     ProcessOutOfMemory,
     SandboxCreated,
     SandboxError,
@@ -78,6 +80,14 @@ WRITTEN: list[tuple[Happening, dict[str, Any]]] = [
     (
         ProcessOutOfMemory(PROCESS, "make", False, memory_mb=256),
         {**ABOUT, "memoryLimitMb": 256},
+    ),
+    (
+        NetworkDenied("a.test", 443, "not_listed", "why", 3),
+        {"host": "a.test", "port": 443, "reason": "not_listed", "text": "why", "count": 3},
+    ),
+    (
+        NetworkEgress("a.test", 443, 2, 5, 7),
+        {"host": "a.test", "port": 443, "connections": 2, "bytesSent": 5, "bytesReceived": 7},
     ),
 ]
 

@@ -43,6 +43,21 @@ SAID: list[tuple[str, dict[str, Any], str]] = [
         {"reason": "timeout", "totalRuntimeMs": 1500, "detail": "it was late"},
         "timeout after 1.5s: it was late",
     ),
+    (
+        "network.denied",
+        {"host": "a.test", "port": 443, "reason": "not_listed", "text": "why", "count": 2},
+        "a.test port 443, 2 x not_listed: why",
+    ),
+    (
+        "network.denied",
+        {"host": None, "port": None, "reason": None, "text": "why", "count": 9},
+        "several destinations, 9 x None: why",
+    ),
+    (
+        "network.egress",
+        {"host": "a.test", "port": 443, "connections": 2, "bytesSent": 5, "bytesReceived": 7},
+        "a.test port 443, 2 ended: 5 bytes out, 7 in",
+    ),
     ("events.lost", {"count": 3, "reason": "overflow"}, "3 events were not told here"),
     ("events.lost", {"count": None, "reason": "overflow"}, "some events were not told here"),
     (

@@ -22,6 +22,17 @@ def real_hello(name: str | None) -> bytes:
     raise AssertionError("a handshake ended without a server")
 
 
+def add_extension(hello: bytes, kind: int, data: bytes) -> bytes:
+    """The same with one more at the end of its extensions, in one record."""
+    body = hello[9:]
+    at = 35 + body[34]
+    at += 2 + int.from_bytes(body[at : at + 2])
+    at += 1 + body[at]
+    extensions = body[at + 2 :] + struct.pack(">HH", kind, len(data)) + data
+    body = body[:at] + struct.pack(">H", len(extensions)) + extensions
+    return record(b"\x01" + len(body).to_bytes(3) + body)
+
+
 def cut_into_records(hello: bytes, sizes: Iterable[int]) -> bytes:
     """The same message in records of these sizes, the rest in one more."""
     message, records = hello[5:], b""

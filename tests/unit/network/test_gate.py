@@ -13,6 +13,7 @@ from atoll_server.clock import ManualClock
 from atoll_server.network.addresses import Guard
 from atoll_server.network.dns import Vetted
 from atoll_server.network.gate import (
+    FEW,
     KEPT_DENIALS,
     Direction,
     Gate,
@@ -21,6 +22,7 @@ from atoll_server.network.gate import (
     Room,
     Surroundings,
 )
+from atoll_server.network.news import Passed
 from atoll_server.network.policy import Flow, Reason, Verdict
 from atoll_server.network.resolver import Resolver
 from atoll_server.network.written import parse_policy
@@ -178,9 +180,10 @@ def test_idle_flow_is_cut_and_busy_one_is_not(gate: Gate, clock: ManualClock) ->
 
 def test_too_many_bytes_have_to_wait(gate: Gate) -> None:
     with gate.keep(Flow(A, 443)) as flow:
-        assert gate.count_bytes(flow, Direction.SENT, 100) == 0
-        assert gate.count_bytes(flow, Direction.RECEIVED, 50) == 0.5
-    assert (gate.statistics().bytes_sent, gate.statistics().bytes_received) == (100, 50)
+        assert gate.count_bytes(flow, Direction.SENT, 10) == 0
+        assert gate.count_bytes(flow, Direction.SENT, 50) == 0.5
+        assert gate.count_bytes(flow, Direction.RECEIVED, 10) == 0
+    assert (gate.statistics().bytes_sent, gate.statistics().bytes_received) == (60, 10)
 
 
 def test_too_many_questions_are_refused_until_time_has_passed(
@@ -199,3 +202,36 @@ def test_denials_are_counted_all_and_kept_the_last(gate: Gate) -> None:
 
     assert gate.statistics().denied == {"not_listed": KEPT_DENIALS + 5}
     assert gate.denials[0].destination == "5.test"
+
+
+def test_last_quarter_of_the_room_is_for_those_who_have_few() -> None:
+    room = Room(most=100, taken=75)
+
+    assert room.has_place(FEW - 1)
+    assert not room.has_place(FEW)
+    assert not Room(most=100, taken=100).has_place(0)
+
+
+async def test_connection_that_ends_is_told_with_its_bytes(gate: Gate) -> None:
+    with gate.keep(Flow(A, 443, "a.test")) as flow:
+        flow.is_connected = True
+        gate.count_bytes(flow, Direction.SENT, 3)
+        gate.count_bytes(flow, Direction.RECEIVED, 5)
+
+    assert list(gate.news.take()) == [Passed("", "a.test", 443, 1, 3, 5)]
+
+
+async def test_closed_gate_cuts_what_is_open_and_tells_it_once(gate: Gate) -> None:
+    with gate.keep(Flow(A, 443, "a.test")) as flow:
+        flow.is_connected = True
+        gate.close()
+        assert flow.is_cut
+
+    assert list(gate.news.take()) == [Passed("", "a.test", 443, 1, 0, 0)]
+
+
+async def test_connection_that_was_never_made_has_not_ended(gate: Gate) -> None:
+    with gate.keep(Flow(A, 443, "a.test")):
+        pass
+
+    assert list(gate.news.take()) == []

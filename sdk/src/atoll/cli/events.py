@@ -25,6 +25,7 @@ _COLOURS = {
     "sandbox.started": _GREEN,
     "exec.timed_out": _YELLOW,
     "events.lost": _YELLOW,
+    "network.denied": _YELLOW,
     "sandbox.error": _RED,
     "sandbox.oom": _RED,
     "process.oom": _RED,
@@ -126,6 +127,20 @@ def _describe_failure(data: Mapping[str, Any]) -> str:
     return f"{error.get('message')}  {_command(data)}"
 
 
+def _describe_denial(data: Mapping[str, Any]) -> str:
+    return f"{_destination(data)}, {data.get('count')} x {data.get('reason')}: {data.get('text')}"
+
+
+def _describe_egress(data: Mapping[str, Any]) -> str:
+    sent, received = data.get("bytes_sent"), data.get("bytes_received")
+    return f"{_destination(data)}, {data.get('connections')} ended: {sent} bytes out, {received} in"
+
+
+def _destination(data: Mapping[str, Any]) -> str:
+    host = data.get("host")
+    return "several destinations" if host is None else f"{host} port {data.get('port')}"
+
+
 def _describe_loss(data: Mapping[str, Any]) -> str:
     if data.get("reason") == "restart":
         return "the server was started anew: what happened before is not known"
@@ -144,6 +159,8 @@ _DESCRIPTIONS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "exec.timed_out": _describe_timeout,
     "exec.failed": _describe_failure,
     "process.oom": _describe_memory,
+    "network.denied": _describe_denial,
+    "network.egress": _describe_egress,
     "events.lost": _describe_loss,
 }
 

@@ -13,7 +13,10 @@ from atoll_server.engine.happenings import (
     ExecFailed,
     ExecStarted,
     ExecTimedOut,
+    Happening,
     Line,
+    NetworkDenied,
+    NetworkEgress,
     ProcessOutOfMemory,
     SandboxCreated,
     SandboxError,
@@ -23,6 +26,7 @@ from atoll_server.engine.happenings import (
 )
 from atoll_server.engine.ids import process_id
 from atoll_server.engine.model import Cause, Command, Exit, Output, ProcessId, Sandbox, SandboxId
+from atoll_server.network.news import Denied, Told
 
 Running = dict[SandboxId, set["Execution"]]
 """Those of which no end was told yet."""
@@ -77,6 +81,18 @@ class Chronicle:
     def execution(self, sandbox: Sandbox, command: Command) -> Execution:
         """A command that is about to run."""
         return Execution(self.log, sandbox, command, self._running)
+
+    def network(self, sandbox_id: SandboxId, told: Told) -> None:
+        """What the proxy has told of a sandbox that has not ended."""
+        if isinstance(told, Denied):
+            event: Happening = NetworkDenied(
+                told.host, told.port, told.reason, told.text, told.count
+            )
+        else:
+            event = NetworkEgress(
+                told.host, told.port, told.connections, told.bytes_sent, told.bytes_received
+            )
+        self.log.add(sandbox_id, event)
 
     def _end_all(self, sandbox: Sandbox) -> None:
         """Nothing is told of a sandbox after its end."""

@@ -127,6 +127,38 @@ class ProcessOutOfMemory(ExecEvent):
     memory_mb: int
 
 
+@dataclass(frozen=True)
+class NetworkDenied(Happening):
+    """So often something was refused at the edge of its network; without a host, at several destinations."""
+
+    type: ClassVar[str] = "network.denied"
+    host: str | None
+    port: int | None
+    reason: str | None
+    text: str
+    count: int
+
+    @property
+    def size(self) -> int:
+        return len(self.host or "") + len(self.reason or "") + len(self.text)
+
+
+@dataclass(frozen=True)
+class NetworkEgress(Happening):
+    """So many connections of its have ended; without a host, to several destinations."""
+
+    type: ClassVar[str] = "network.egress"
+    host: str | None
+    port: int | None
+    connections: int
+    bytes_sent: int
+    bytes_received: int
+
+    @property
+    def size(self) -> int:
+        return len(self.host or "")
+
+
 class LossReason(enum.Enum):
     """`RESTART`: the server knows nothing of its earlier life. `OVERFLOW`: more happened than is kept."""
 
@@ -156,6 +188,8 @@ EVENT_TYPES: tuple[str, ...] = tuple(
         ExecTimedOut,
         ExecFailed,
         ProcessOutOfMemory,
+        NetworkDenied,
+        NetworkEgress,
         EventsLost,
     )
 )

@@ -34,6 +34,7 @@ from atoll_server.engine.model import (
     State,
     Usage,
 )
+from atoll_server.engine.network_watch import NetworkWatch
 from atoll_server.engine.networks import Networks
 from atoll_server.engine.pool import Pool, read_load
 from atoll_server.engine.pool_plan import PoolSettings, Shape
@@ -46,6 +47,7 @@ from atoll_server.engine.sweeper import Sweeper
 from atoll_server.engine.tasks import Tasks, outcome
 from atoll_server.engine.threads import in_thread
 from atoll_server.network.control import Report
+from atoll_server.network.news import Told
 from atoll_server.network.policy import NO_NETWORK, Policy
 
 _log = logging.getLogger(__name__)
@@ -89,6 +91,9 @@ class Lifecycle:
         self._recovery = Recovery(sites, builder, store)
         self._meter = Meter(sites, clock)
         self._networks = Networks(sites)
+        self._network_watch = NetworkWatch(
+            sites, clock, running=self._running_sites, tell=self._on_network_news
+        )
         self._guard = Guard(clock, run=self.tasks.run, mourn=self._broke)
         self._on_end = on_end
         self.tally = Tally()
@@ -110,6 +115,7 @@ class Lifecycle:
                 await self._recover()
                 self._filling = self.tasks.run_vital(self.pool.run())
                 self.tasks.run_endless(self._sweeper.run(self._clock, self._sweep_every))
+                self.tasks.run_endless(self._network_watch.run())
                 yield
             finally:
                 self.pool.close()
@@ -362,6 +368,10 @@ class Lifecycle:
         if (live := self._live.get(sandbox_id)) is not None:
             self._guard.leave(sandbox_id)
             await outcome(self._broke(live))
+
+    def _on_network_news(self, told: Told) -> None:
+        if (live := self._live.get(SandboxId(told.sandbox_id))) is not None:
+            self._chronicle.network(live.sandbox.id, told)
 
     def _on_due(self, sandbox_id: SandboxId) -> None:
         self.tasks.run(self.terminate(sandbox_id, Cause.TIMEOUT, "its lifetime was over"))

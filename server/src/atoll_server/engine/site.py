@@ -11,7 +11,9 @@ from __future__ import annotations
 import os
 import resource
 import shutil
-from collections.abc import Iterable, Mapping
+import socket
+import threading
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -133,6 +135,8 @@ class Sites:
         self._runtimes = runtimes
         self._cgroups = cgroups
         self._egress = egress
+        # A policy that is read and told under it cannot overtake one that came after it.
+        self._policies = threading.Lock()
         self._ids = IdRanges()
         self._most_open_files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         self._steps: tuple[Step[Site], ...] = (
@@ -222,14 +226,24 @@ class Sites:
 
         With `only_these` no other is served any more. Raises `NetworkFailed`.
         """
-        if self._egress is not None:
+        if self._egress is None:
+            return
+        with self._policies:
             policies: dict[str, Policy] = {it.sandbox_id: it.spec.network for it in sites}
             self._egress.keep(policies, only_these=only_these)
 
     def set_network(self, site: Site, policy: Policy) -> None:
         """Let another policy hold; what that does not allow is cut. Raises `NetworkFailed`."""
         assert self._egress is not None, "a sandbox with a network on a host that gives none"
-        self._egress.update(site.sandbox_id, policy)
+        with self._policies:
+            self._egress.update(site.sandbox_id, policy)
+
+    def listen_to_networks(self, on_start: Callable[[], None]) -> socket.socket | None:
+        """Where the proxy tells what happens until it ends; None where there is none. `on_start`: there is one now."""
+        if self._egress is None:
+            return None
+        self._egress.on_start = on_start
+        return self._egress.listen()
 
     def report_network(self, site: Site) -> Report:
         """What it did with its network. Raises `NetworkFailed`."""

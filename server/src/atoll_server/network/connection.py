@@ -93,6 +93,7 @@ async def _pass_on(gate: Gate, inside: Side, flow: Flow, beginning: Beginning) -
             return
         with closing(outside):
             open_flow.on_cut(outside.reset)
+            open_flow.is_connected = True
             said, body = _what_goes_first(beginning)
             outside.write(said)
             gate.count_bytes(open_flow, Direction.SENT, len(said))

@@ -25,7 +25,7 @@ class ProxyUnavailable(Exception):
 
 
 class Request(msgspec.Struct, forbid_unknown_fields=True):
-    """What the proxy is to do: `open`, `update`, `close`, `list`, `report` or `stop`."""
+    """What the proxy is to do: `open`, `update`, `close`, `list`, `report`, `tell` or `stop`."""
 
     op: str
     sandbox_id: str = ""
@@ -77,6 +77,22 @@ class ProxyControl:
         if report is None:
             raise ProxyUnavailable(f"the network proxy told nothing of sandbox {sandbox_id}")
         return report
+
+    def listen(self) -> socket.socket:
+        """Have the proxy tell what happens (see `news.read_news`) to this socket, and no longer to any before it.
+
+        It ends when the proxy does.
+        """
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            try:
+                theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * MAX_MESSAGE)
+                self._call("tell", sockets=[theirs])
+            except BaseException:
+                ours.close()
+                raise
+        ours.setblocking(False)
+        return ours
 
     def stop(self) -> None:
         """End the proxy."""

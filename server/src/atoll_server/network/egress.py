@@ -7,9 +7,10 @@ import contextlib
 import os
 import select
 import signal
+import socket
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,6 +66,8 @@ class Egress:
         self._control = ProxyControl(directory / "control.sock", call_timeout)
         self._pid_file = directory / "proxy.pid"
         self._program: host.Background | None = None
+        self.on_start: Callable[[], None] = lambda: None
+        """Called, on whatever thread, when a proxy was started."""
         self._lock = threading.Lock()
 
     def start(self) -> None:
@@ -83,8 +86,7 @@ class Egress:
             served = self._ensure_proxy() if wanted else self._find_served() or frozenset()
             for sandbox_id in served - wanted.keys() if only_these else ():
                 self._control.close(sandbox_id)
-            for sandbox_id, policy in wanted.items():
-                self._tell(sandbox_id, policy, is_served=sandbox_id in served)
+            self._tell_all(wanted, served)
 
     def attach(
         self, sandbox_id: str, policy: Policy, user_namespace: int | None = None
@@ -109,6 +111,12 @@ class Egress:
         """What a sandbox did, and what it was last refused."""
         with _failures():
             return self._control.report(sandbox_id)
+
+    def listen(self) -> socket.socket | None:
+        """Where a proxy tells what happens until it ends; None where there is none, or an older one."""
+        with contextlib.suppress(ProxyUnavailable):
+            return self._control.listen()
+        return None
 
     def detach(self, sandbox_id: str) -> None:
         """Take a sandbox's network away. Repeating it is harmless, and it needs no proxy."""
@@ -150,7 +158,20 @@ class Egress:
         served = self._find_served()
         if served is None:
             self._program = self._start_proxy()
+            self.on_start()
         return served or frozenset()
+
+    def _tell_all(self, policies: Mapping[str, Policy], served: frozenset[str]) -> None:
+        """One that cannot be served, as it is just being removed, must not keep the others from it."""
+        failures: list[Exception] = []
+        for sandbox_id, policy in policies.items():
+            try:
+                self._tell(sandbox_id, policy, is_served=sandbox_id in served)
+            except (ProxyUnavailable, OSError) as error:
+                if self.has(sandbox_id):
+                    failures.append(error)
+        if failures:
+            raise failures[0]
 
     def _tell(self, sandbox_id: str, policy: Policy, *, is_served: bool) -> None:
         if is_served:

@@ -12,9 +12,11 @@ from enum import StrEnum
 from atoll_server.clock import Clock
 from atoll_server.network.addresses import Address, Guard
 from atoll_server.network.dns import Vetted, render_upstream, vet
+from atoll_server.network.news import News
 from atoll_server.network.pace import Pace
 from atoll_server.network.pins import Pins
 from atoll_server.network.policy import (
+    NO_NETWORK,
     WEB_PORTS,
     Flow,
     Policy,
@@ -27,6 +29,10 @@ from atoll_server.network.policy import (
 from atoll_server.network.resolver import Resolver
 
 KEPT_DENIALS = 100
+BURST = 0.1
+"""For so many seconds' worth of bytes nobody waits."""
+FEW = 16
+"""With fewer connections than this a sandbox still gets one from the last quarter of a proxy's room."""
 
 
 class Direction(StrEnum):
@@ -38,7 +44,7 @@ class Direction(StrEnum):
 
 @dataclass(frozen=True)
 class Limits:
-    """What one sandbox may take of the proxy. `bytes_per_second` counts both directions; None is no limit."""
+    """What one sandbox may take of the proxy. `bytes_per_second` is for either direction; None is no limit."""
 
     connections: int = 512
     queries_at_once: int = 32
@@ -54,6 +60,10 @@ class Room:
 
     most: int = 10_000
     taken: int = 0
+
+    def has_place(self, held: int) -> bool:
+        """Whether there is one for a sandbox that has `held` already."""
+        return self.taken < (self.most if held < FEW else self.most * 3 // 4)
 
 
 @dataclass(frozen=True)
@@ -95,6 +105,8 @@ class OpenFlow:
     def __init__(self, flow: Flow, now: float) -> None:
         self.flow = flow
         self.used_at = now
+        self.passed = Counter[Direction]()
+        self.is_connected = False
         self.is_cut = False
         self._cutters: list[Callable[[], None]] = []
 
@@ -114,8 +126,9 @@ class OpenFlow:
 class Gate:
     """Decides for one sandbox, and remembers. It opens no sockets."""
 
-    def __init__(self, policy: Policy, around: Surroundings) -> None:
+    def __init__(self, policy: Policy, around: Surroundings, news: News | None = None) -> None:
         limits = around.limits
+        self.news = news or News("", around.clock, lambda: None)
         self.limits = limits
         self.denials: deque[Denial] = deque(maxlen=KEPT_DENIALS)
         self._policy = policy
@@ -127,7 +140,9 @@ class Gate:
         self._denied: Counter[str] = Counter()
         self._queries = Pace(around.clock, limits.queries_per_second, limits.queries_burst)
         rate = limits.bytes_per_second
-        self._pace = None if rate is None else Pace(around.clock, rate, rate)
+        self._paces = (
+            {} if rate is None else {it: Pace(around.clock, rate, rate * BURST) for it in Direction}
+        )
 
     @property
     def policy(self) -> Policy:
@@ -140,6 +155,15 @@ class Gate:
         for open_flow in tuple(self._flows):
             if not decide_flow(policy, self._around.guard, open_flow.flow).allowed:
                 open_flow.cut()
+
+    def close(self) -> None:
+        """Let nothing through any more, and note what is open as ended."""
+        # What is only being looked at yet must not be passed on later.
+        self._policy = NO_NETWORK
+        while self._flows:
+            open_flow = self._flows.pop()
+            self._note_end(open_flow)
+            open_flow.cut()
 
     def cut_idle(self) -> None:
         """Cut what nothing has passed through for too long."""
@@ -188,7 +212,7 @@ class Gate:
     def admit(self) -> Iterator[bool]:
         """Count a connection while it lasts. Yields whether there was room for it."""
         room = self._around.room
-        fits = self._open < self.limits.connections and room.taken < room.most
+        fits = self._open < self.limits.connections and room.has_place(self._open)
         self._open += fits
         room.taken += fits
         self._counted["connections"] += 1
@@ -206,13 +230,17 @@ class Gate:
         try:
             yield open_flow
         finally:
-            self._flows.discard(open_flow)
+            if open_flow in self._flows:
+                self._flows.remove(open_flow)
+                self._note_end(open_flow)
 
     def count_bytes(self, flow: OpenFlow, direction: Direction, amount: int) -> float:
         """Count bytes that go through; for how many seconds no more should, where they are too many."""
         flow.used_at = self._now()
+        flow.passed[direction] += amount
         self._counted[direction] += amount
-        return 0.0 if self._pace is None else self._pace.take(amount)
+        pace = self._paces.get(direction)
+        return 0.0 if pace is None else pace.take(amount)
 
     def may_ask_nowait(self) -> bool:
         """Count a question; False where there were too many lately."""
@@ -223,6 +251,7 @@ class Gate:
         """Remember what was refused."""
         self._denied[verdict.reason.value] += 1
         self.denials.append(Denial(destination, port, verdict, self._now()))
+        self.news.note_denied(destination, port, verdict)
 
     def statistics(self) -> Statistics:
         """What the sandbox did so far."""
@@ -235,6 +264,12 @@ class Gate:
             counted[Direction.RECEIVED],
             dict(self._denied),
         )
+
+    def _note_end(self, open_flow: OpenFlow) -> None:
+        flow, passed = open_flow.flow, open_flow.passed
+        if open_flow.is_connected:
+            sent, received = passed[Direction.SENT], passed[Direction.RECEIVED]
+            self.news.note_passed(flow.name or str(flow.address), flow.port, sent, received)
 
     async def _belongs(self, address: Address, port: int, name: str | None) -> bool:
         if name is None or not decide(self._policy, name, port).allowed:

@@ -103,10 +103,14 @@ async def _run(control: int, around: Surroundings) -> None:
         listener.setblocking(False)
         async with asyncio.TaskGroup() as group:
             orders = Orders(around, group, stopping)
-            looking = group.create_task(_look_for_idle(orders, around))
+            going_on = [
+                group.create_task(_look_for_idle(orders, around)),
+                group.create_task(orders.teller.run()),
+            ]
             os.write(sys.stdout.fileno(), READY)
             await take_orders(listener, orders, stopping)
-            looking.cancel()
+            for task in going_on:
+                task.cancel()
             orders.close()
 
 

@@ -17,8 +17,8 @@ from atoll_server.network.answering import DatagramAnswers, answer_stream
 from atoll_server.network.connection import serve_connection
 from atoll_server.network.control import MAX_MESSAGE, MAX_SOCKETS, Reply, Report, Request
 from atoll_server.network.gate import Gate, Surroundings
-from atoll_server.network.policy import NO_NETWORK
 from atoll_server.network.side import Side
+from atoll_server.network.telling import Teller
 from atoll_server.network.written import InvalidPolicy, parse_policy
 
 MAX_SANDBOXES = 10_000
@@ -36,8 +36,7 @@ class _Edge:
     def close(self) -> None:
         for each in self.listening:
             each.close()
-        # What is only being looked at yet must not be passed on later.
-        self.gate.update(NO_NETWORK)
+        self.gate.close()
 
 
 class Orders:
@@ -49,6 +48,7 @@ class Orders:
         self._around = around
         self._group = group
         self._stopping = stopping
+        self.teller = Teller(around.clock)
         self._edges: dict[str, _Edge] = {}
 
     async def follow(self, message: bytes, sockets: Sequence[socket.socket]) -> Reply:
@@ -61,7 +61,7 @@ class Orders:
                 reply = await self._do(request, sockets)
             except (msgspec.MsgspecError, InvalidPolicy, OSError, _Refused) as error:
                 return Reply(error=str(error))
-            if request.op == "open":
+            if request.op in ("open", "tell"):
                 unused.pop_all()
             return reply
 
@@ -73,7 +73,8 @@ class Orders:
     def close(self) -> None:
         """Serve nobody any more."""
         for sandbox_id in tuple(self._edges):
-            self._edges.pop(sandbox_id).close()
+            self._close(sandbox_id)
+        self.teller.close()
 
     async def _do(self, request: Request, sockets: Sequence[socket.socket]) -> Reply:
         match request.op:
@@ -83,11 +84,13 @@ class Orders:
                 self._find(request).gate.update(parse_policy(request.policy))
             case "close":
                 if request.sandbox_id in self._edges:
-                    self._edges.pop(request.sandbox_id).close()
+                    self._close(request.sandbox_id)
             case "list":
                 return Reply(sandbox_ids=sorted(self._edges))
             case "report":
                 return Reply(report=_report(self._find(request).gate))
+            case "tell":
+                self.teller.listen(*_expect(sockets, 1))
             case "stop":
                 self._stopping.set()
             case _:
@@ -95,17 +98,22 @@ class Orders:
         return Reply()
 
     async def _open(self, request: Request, sockets: Sequence[socket.socket]) -> None:
-        if len(sockets) != MAX_SOCKETS:
-            raise _Refused(f"{len(sockets)} sockets came with it, not {MAX_SOCKETS}")
+        _expect(sockets, MAX_SOCKETS)
         if request.sandbox_id in self._edges or len(self._edges) >= MAX_SANDBOXES:
             raise _Refused(f"sandbox {request.sandbox_id} is served already, or there are too many")
-        edge = _Edge(Gate(parse_policy(request.policy), self._around))
+        news = self.teller.make_news(request.sandbox_id)
+        edge = _Edge(Gate(parse_policy(request.policy), self._around, news))
         self._edges[request.sandbox_id] = edge
         try:
             await self._listen(edge, *sockets)
         except BaseException:
-            self._edges.pop(request.sandbox_id).close()
+            self._close(request.sandbox_id)
             raise
+
+    def _close(self, sandbox_id: str) -> None:
+        edge = self._edges.pop(sandbox_id)
+        edge.close()
+        self.teller.finish(sandbox_id, edge.gate.news)
 
     async def _listen(
         self, edge: _Edge, proxied: socket.socket, datagrams: socket.socket, streams: socket.socket
@@ -138,6 +146,12 @@ async def _serve_guarded(gate: Gate, side: Side) -> None:
     except Exception:
         _log.exception("a connection of a sandbox could not be served")
         side.reset()
+
+
+def _expect(sockets: Sequence[socket.socket], count: int) -> Sequence[socket.socket]:
+    if len(sockets) != count:
+        raise _Refused(f"{len(sockets)} sockets came with it, not {count}")
+    return sockets
 
 
 class _Refused(Exception):

@@ -20,6 +20,8 @@ from atoll_server.engine.happenings import (
     ExecStarted,
     ExecTimedOut,
     Happening,
+    NetworkDenied,
+    NetworkEgress,
     ProcessOutOfMemory,
     SandboxCreated,
     SandboxError,
@@ -154,6 +156,26 @@ def _process_out_of_memory(what: ProcessOutOfMemory) -> Data:
     return {**_exec(what), **_out_of_memory(what)}
 
 
+def _network_denied(what: NetworkDenied) -> Data:
+    return {
+        "host": what.host,
+        "port": what.port,
+        "reason": what.reason,
+        "text": what.text,
+        "count": what.count,
+    }
+
+
+def _network_egress(what: NetworkEgress) -> Data:
+    return {
+        "host": what.host,
+        "port": what.port,
+        "connections": what.connections,
+        "bytesSent": what.bytes_sent,
+        "bytesReceived": what.bytes_received,
+    }
+
+
 def _lost(what: EventsLost) -> Data:
     return {"count": what.count, "reason": what.reason.value}
 
@@ -169,6 +191,8 @@ _RENDERERS: Mapping[type[Happening], Callable[[Any], Data]] = {
     ExecTimedOut: _exec_timed_out,
     ExecFailed: _exec_failed,
     ProcessOutOfMemory: _process_out_of_memory,
+    NetworkDenied: _network_denied,
+    NetworkEgress: _network_egress,
     EventsLost: _lost,
 }
 
