@@ -46,6 +46,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "atoll_server.engine",
         "atoll_server.network.control",
         "atoll_server.network.policy",
+        "atoll_server.network.secrets",
         "atoll_server.network.written",
         "atoll_server.clock",
         "atoll_server.logs",

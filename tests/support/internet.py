@@ -59,6 +59,10 @@ class Internet:
         """What the name server was asked, as `name type`."""
         self.requests: list[str] = []
         """What web servers were asked, as `address:port host path`."""
+        self.heard: list[dict[str, str]] = []
+        """The header fields of each of those requests."""
+        self.bodies: list[bytes] = []
+        """Their bodies, as far as they came."""
 
     def __enter__(self) -> Internet:
         with self._opened as opened:
@@ -76,6 +80,8 @@ class Internet:
             "x.w.test": lambda: [f"60 IN A {SHARED}"],
             "other.test": lambda: [f"60 IN A {OTHER}"],
             "evil.test": lambda: [f"60 IN A {OTHER}"],
+            # Known, and with no certificate of its own.
+            "impostor.test": lambda: [f"60 IN A {OTHER}"],
         }
         return self
 
@@ -148,7 +154,11 @@ def make_authority(directory: Path) -> Path:
 
 
 class _Web(socketserver.ThreadingMixIn, HTTPServer):
-    """Tells which host was asked for; `/redirect/<url>` leads to that url, and a body is sent back."""
+    """Tells which host was asked for; `/redirect/<url>` leads to that url, and a body is sent back.
+
+    `/mirror` sends the header fields back, in a field and in the body, and `/mirror/chunked` in small chunks;
+    `/many/<size>` sends so many bytes.
+    """
 
     daemon_threads = True
     block_on_close = False
@@ -174,17 +184,47 @@ class _WebHandler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         host, port = self.connection.getsockname()
         self.server.internet.requests.append(f"{host}:{port} {self.headers['Host']} {self.path}")
+        self.server.internet.heard.append(dict(self.headers))
+        if self.path.startswith("/mirror"):
+            self._mirror(is_chunked=self.path.endswith("/chunked"))
+            return
+        if self.path.startswith("/many/"):
+            self._send_body(b"x" * int(self.path.removeprefix("/many/")))
+            return
         if self.path.startswith("/redirect/"):
             self.send_response(302)
             self.send_header("Location", unquote(self.path.removeprefix("/redirect/")))
         else:
             self.send_response(200)
-        body = f"{self.headers['Host']} at {host}:{port}".encode() + self._read_body()
+        said = self._read_body()
+        self.server.internet.bodies.append(said)
+        body = f"{self.headers['Host']} at {host}:{port}".encode() + said
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
 
     do_POST = do_GET
+
+    def _mirror(self, *, is_chunked: bool) -> None:
+        self.send_response(200, self.headers.get("Authorization"))
+        self.send_header("X-Mirrored", self.headers.get("Authorization", ""))
+        said = "".join(f"{name}: {value}\n" for name, value in self.headers.items()).encode()
+        if not is_chunked:
+            self._send_body(said, has_begun=True)
+            return
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for at in range(0, len(said), 3):
+            piece = said[at : at + 3]
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+        self.wfile.write(b"0\r\n\r\n")
+
+    def _send_body(self, body: bytes, *, has_begun: bool = False) -> None:
+        if not has_begun:
+            self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing: `requests` has it."""

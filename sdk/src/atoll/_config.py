@@ -47,7 +47,7 @@ _TOP_OPTIONS = (
     "sandbox",
     "observability",
 )
-_MERGED = ("resources", "env", "metadata")
+_MERGED = ("resources", "env", "metadata", "secrets")
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from atoll_server.network.surroundings import (
     parse_name_servers,
     read_name_servers,
 )
+from atoll_server.network.tls import find_bundle
 from atoll_server.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -78,6 +79,7 @@ def _network_settings(settings: Settings) -> EgressSettings | None:
         own_addresses=find_own_addresses(),
         opened=settings.network_open,
         bytes_per_second=settings.network_mb_per_second * 1e6 or None,
+        bundle=find_bundle(),
     )
 
 

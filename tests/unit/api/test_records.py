@@ -15,6 +15,7 @@ from atoll.models import (
     MakeDirectory,
     Resources,
     Runtime,
+    Secret,
 )
 from atoll_server.api.native.files import ListQuery, RemoveQuery, WriteQuery
 from atoll_server.api.records import Malformed, parse_json, parse_query, render_json
@@ -44,6 +45,13 @@ def refusal(record: type[Any], raw: bytes) -> str:
     image=st.none() | TEXT.filter(bool),
     env=st.dictionaries(TEXT.filter(lambda name: name and "=" not in name), TEXT),
     metadata=st.dictionaries(TEXT, TEXT, max_size=20),
+    secrets=st.dictionaries(
+        TEXT,
+        st.builds(
+            Secret, TEXT.filter(bool), st.lists(TEXT, min_size=1, max_size=3), st.none() | TEXT
+        ),
+        max_size=5,
+    ),
     timeout_ms=st.integers(1, 86_400_000),
     runtime=st.sampled_from(Runtime),
 )

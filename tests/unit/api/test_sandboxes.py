@@ -39,6 +39,7 @@ async def test_created_sandbox_is_running_with_the_documented_defaults() -> None
         "reason": None,
         "detail": None,
         "network": None,
+        "secrets": {},
     }
 
 

@@ -192,3 +192,28 @@ def test_network_is_what_the_options_allow(
     atoll("run", *options, "true")
 
     assert scripted.asked[0].json["network"] == {"egress": egress}
+
+
+@pytest.mark.parametrize("command", ["run", "create"])
+def test_secret_comes_from_the_environment(
+    atoll: Atoll, scripted: ScriptedServer, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setenv("KEY", "sk-1")
+    scripted.script += [CREATED, _stream(samples.exit_frame()), ENDED]
+
+    atoll(command, "--allow", "a.test", "--secret", "KEY=a.test, *.b.test", *_command(command))
+
+    sent = {"value": "sk-1", "hosts": ["a.test", "*.b.test"], "header": None}
+    assert scripted.asked[0].json["secrets"] == {"KEY": sent}
+
+
+def test_secret_that_the_environment_lacks_is_named(atoll: Atoll, scripted: ScriptedServer) -> None:
+    done = atoll("run", "--secret", "NO_SUCH_KEY=a.test", "true")
+
+    assert done.exit_code != 0
+    assert "no environment variable NO_SUCH_KEY" in done.stderr.replace("\n", " ")
+    assert scripted.asked == []
+
+
+def _command(command: str) -> tuple[str, ...]:
+    return ("true",) if command == "run" else ()

@@ -2,14 +2,24 @@
 import contextlib
 import sqlite3
 import stat
+from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 
 import pytest
 
 from atoll_server.engine.keys import ALL_SCOPES
+from atoll_server.engine.model import (
+    Limits,
+    RuntimeKind,
+    Sandbox,
+    SandboxId,
+    SandboxSpec,
+    State,
+)
 from atoll_server.engine.store import StoreError
 from atoll_server.engine.store_sqlite import SqliteStore
+from atoll_server.network.secrets import Secret
 
 
 def version(path: Path) -> int:
@@ -77,3 +87,20 @@ def test_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
 def test_missing_directory_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="cannot use the database"):
         SqliteStore(tmp_path / "none" / "atoll.db")
+
+
+def test_record_has_all_of_a_secret_but_its_value(tmp_path: Path) -> None:
+    secret = Secret("KEY", "placeholder", ("a.test", "*.b.test"), "X-Key", "the-value")
+    spec = SandboxSpec("host", Limits(1, 64, 64), {}, "/", 1.0, 1.0, {}, secrets=(secret,))
+    sandbox = Sandbox(
+        SandboxId("sb_1"), State.RUNNING, spec, RuntimeKind.CONTAINER, "", datetime.now(UTC)
+    )
+    store = SqliteStore(tmp_path / "db")
+
+    store.put(sandbox, {})
+
+    found = store.get(sandbox.id)
+    assert found is not None
+    assert found.sandbox.spec.secrets == (secret.without_value(),)
+    store.close()
+    assert not [path for path in tmp_path.iterdir() if b"the-value" in path.read_bytes()]

@@ -73,3 +73,21 @@ def test_any_bytes_are_taken_or_refused(data: bytes, sizes: list[int]) -> None:
 def test_doubtful_chunk_is_refused(sent: bytes) -> None:
     with pytest.raises(MalformedBody):
         ChunkedBody().take(sent)
+
+
+@given(st.lists(st.binary(min_size=1, max_size=40), max_size=6), cuts)
+def test_what_a_body_holds_is_shown_without_its_frame(
+    chunks: list[bytes], sizes: list[int]
+) -> None:
+    sent = b"".join(b"%x;note=1\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks)
+    shown: list[bytes] = []
+    lines: list[bytes] = []
+
+    take_in_pieces(
+        ChunkedBody(shown.append, lines.append), sent + b"0\r\nX-After: 2\r\n\r\n", sizes
+    )
+    take_in_pieces(LengthBody(4, shown.append), b"last and more", sizes)
+
+    assert b"".join(shown) == b"".join(chunks) + b"last"
+    assert lines.count(b"\r\n") == len(chunks) + 1
+    assert b"X-After: 2\r\n" in lines

@@ -36,6 +36,7 @@ def sandbox(**changes: Any) -> dict[str, Any]:
         "reason": None,
         "detail": None,
         "network": None,
+        "secrets": {},
         **changes,
     }
 

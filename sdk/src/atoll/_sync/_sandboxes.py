@@ -11,7 +11,7 @@ from typing import Any
 from .. import _requests, _wire
 from .._config import merge_create
 from .._policies import NetworkPolicy
-from ..models import Resources, Runtime, SandboxInfo, SandboxPage, SandboxState
+from ..models import Resources, Runtime, SandboxInfo, SandboxPage, SandboxState, Secret
 from ._sandbox import Sandbox
 from ._transport import Transport
 
@@ -92,6 +92,7 @@ class Sandboxes:
         metadata: Mapping[str, str] | None = None,
         runtime: Runtime | str | None = None,
         network: NetworkPolicy | None = None,
+        secrets: Mapping[str, Secret | Mapping[str, Any]] | None = None,
     ) -> Sandbox:
         """Makes a sandbox and returns once it runs.
 
@@ -99,7 +100,9 @@ class Sandboxes:
         of disk, `/workspace`, a lifetime (`timeout_ms`) of 300,000 ms. `pids` are processes and threads at once,
         `open_files` those of one process. `cpu` to `open_files` are the same as in `resources`, and win. `network` is
         what it may reach: `"none"` (which it is if absent, and for good), `"deny"`, `"allow"`, or such as
-        `{"allow": ["example.com", "*.example.com:22"], "deny": []}`, which denies what it does not name. Raises
+        `{"allow": ["example.com", "*.example.com:22"], "deny": []}`, which denies what it does not name. `secrets` are
+        environment variables that hold a placeholder inside, in whose place a value is put on its way to the hosts of
+        the secret: `{"API_KEY": Secret("sk-…", hosts=["api.example.com"])}`. Raises
         `InvalidConfig` for what cannot be, `ResourceExhausted` when there is no room, `RuntimeUnavailable` when the
         server has no such runtime.
         """
@@ -123,6 +126,7 @@ class Sandboxes:
             "metadata": metadata,
             "runtime": runtime,
             "network": network,
+            "secrets": secrets,
         }
         request = _requests.create_sandbox(merge_create(self._defaults, call))
         return Sandbox(self._transport, _wire.decode(SandboxInfo, self._transport.send(request)))

@@ -3,15 +3,16 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ._terminal import spinner
-from ._values import parse_size
+from ._values import parse_pairs, parse_size
 
 if TYPE_CHECKING:
-    from atoll import Atoll, Sandbox
+    from atoll import Atoll, Sandbox, Secret
 
 DEFAULT_IMAGE = "host"
 
@@ -38,6 +39,27 @@ Allow = Annotated[
         metavar="NAME", help="May be reached: example.com, *.example.com:22; may be repeated."
     ),
 ]
+Secrets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--secret",
+        metavar="NAME=HOST[,HOST]",
+        help="Send the value of the variable NAME to these hosts alone; inside it is a placeholder. May be repeated.",
+    ),
+]
+
+
+def choose_secrets(texts: list[str] | None) -> dict[str, Secret] | None:
+    """The secrets that these options name. Values come from the environment: arguments are seen by everybody."""
+    from atoll import Secret
+
+    secrets = {}
+    for name, hosts in (parse_pairs("--secret", texts) or {}).items():
+        value = os.environ.get(name)
+        if not value:
+            raise typer.BadParameter(f"--secret {name}: there is no environment variable {name}")
+        secrets[name] = Secret(value, hosts=[host.strip() for host in hosts.split(",")])
+    return secrets or None
 
 
 def choose_network(network: str | None, allow: list[str] | None) -> dict[str, Any] | None:

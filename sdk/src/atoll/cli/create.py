@@ -9,7 +9,7 @@ import typer
 
 from .. import _wire
 from . import _limits
-from ._limits import choose_network, create_sandbox
+from ._limits import choose_network, choose_secrets, create_sandbox
 from ._session import Session
 from ._terminal import show, show_json
 from ._values import parse_duration, parse_pairs
@@ -45,6 +45,7 @@ def create(
     open_files: _limits.OpenFiles = None,
     network: _limits.NetworkDefault = None,
     allow: _limits.Allow = None,
+    secret: _limits.Secrets = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object for programs.")] = False,
 ) -> None:
     """Make a sandbox, and print its id."""
@@ -61,6 +62,7 @@ def create(
             pids=pids,
             open_files=open_files,
             network=choose_network(network, allow),
+            secrets=choose_secrets(secret),
             runtime=runtime,
             env=variables,
             metadata=labels,

@@ -8,7 +8,7 @@ import typer
 from ..models import MAX_COMMAND_TIMEOUT_MS
 from . import _command, _limits
 from ._command import execute, orderly_end, own_errors, read_stdin
-from ._limits import choose_network, create_sandbox
+from ._limits import choose_network, choose_secrets, create_sandbox
 from ._session import Session
 from ._values import choose_command, parse_duration, parse_pairs
 
@@ -34,6 +34,7 @@ def run(
     open_files: _limits.OpenFiles = None,
     network: _limits.NetworkDefault = None,
     allow: _limits.Allow = None,
+    secret: _limits.Secrets = None,
     no_stdin: _command.NoStdin = False,
     as_json: _command.Json = False,
 ) -> None:
@@ -57,6 +58,7 @@ def run(
             pids=pids,
             open_files=open_files,
             network=choose_network(network, allow),
+            secrets=choose_secrets(secret),
             runtime=runtime,
             timeout_ms=(timeout_ms or MAX_COMMAND_TIMEOUT_MS) + SPARE_MS,
         ) as sandbox:

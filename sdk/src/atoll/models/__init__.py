@@ -89,6 +89,7 @@ from ._sandboxes import (
     SandboxPage,
     SandboxState,
 )
+from ._secrets import MAX_SECRET_HOSTS, MAX_SECRET_LENGTH, MAX_SECRETS, Secret, SecretInfo
 from ._server import (
     CreateKey,
     ErrorAnswer,
@@ -157,6 +158,9 @@ __all__ = [
     "MAX_PIDS",
     "MAX_PORT",
     "MAX_PORT_WAIT_MS",
+    "MAX_SECRETS",
+    "MAX_SECRET_HOSTS",
+    "MAX_SECRET_LENGTH",
     "MAX_TAG_LENGTH",
     "MAX_TERMINAL_SIDE",
     "MIN_CPU",
@@ -187,6 +191,8 @@ __all__ = [
     "SandboxMetrics",
     "SandboxPage",
     "SandboxState",
+    "Secret",
+    "SecretInfo",
     "SignPort",
     "SignalProcess",
     "SignedUrl",

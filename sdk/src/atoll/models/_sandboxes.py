@@ -8,6 +8,7 @@ from enum import Enum
 
 from ._fields import described
 from ._network import Network
+from ._secrets import MAX_SECRETS, Secret, SecretInfo
 
 MAX_LIFETIME_MS = 86_400_000
 # What a server can be set to take at all. What it does take without being told is in each field's description.
@@ -102,6 +103,14 @@ class CreateSandbox:
     network: Network | None = field(
         default=None, metadata=described("what it may reach; nothing if absent, not even later")
     )
+    secrets: dict[str, Secret] = field(
+        default_factory=dict,
+        metadata=described(
+            "environment variables that hold a placeholder inside; needs a network",
+            max_items=MAX_SECRETS,
+            max_key_length=128,
+        ),
+    )
 
 
 @dataclass(frozen=True)
@@ -132,6 +141,9 @@ class SandboxInfo:
     )
     network: Network | None = field(
         default=None, metadata=described("what it may reach; null: nothing")
+    )
+    secrets: dict[str, SecretInfo] = field(
+        default_factory=dict, metadata=described("by name; their values are never told")
     )
 
 

@@ -321,7 +321,7 @@ def _kind_schema(kind: Any, entry: Field, components: Components, *, strict: boo
             ),
         }
     if typing.get_origin(kind) is dict:
-        return _mapping_schema(entry, strict=strict)
+        return _mapping_schema(entry, components, strict=strict)
     return {**_PLAIN[kind], **(_limits(kind, entry) if strict else {})}
 
 
@@ -330,12 +330,20 @@ def _item_limits(entry: Field) -> Schema:
     return {} if one_of is None else {"one_of": one_of}
 
 
-def _mapping_schema(entry: Field, *, strict: bool) -> Schema:
-    schema: Schema = {"type": "object", "additionalProperties": {"type": "string"}}
+def _mapping_schema(entry: Field, components: Components, *, strict: bool) -> Schema:
+    value = typing.get_args(entry.hint)[1:]
+    is_of_records = bool(value) and dataclasses.is_dataclass(value[0])
+    values = (
+        components.reference(typing.cast(type[Any], value[0]), strict=strict)
+        if is_of_records
+        else {"type": "string"}
+    )
+    schema: Schema = {"type": "object", "additionalProperties": values}
     if not strict:
         return schema
     limits = entry.metadata
-    schema["additionalProperties"]["pattern"] = _NO_NUL
+    if not is_of_records:
+        values["pattern"] = _NO_NUL
     schema["propertyNames"] = {"pattern": _ENV_NAME if entry.name == "env" else _NO_NUL}
     if "max_key_length" in limits:
         schema["propertyNames"]["maxLength"] = limits["max_key_length"]

@@ -148,6 +148,8 @@ def _output_type(hint: Any) -> Any:
         return functools.reduce(lambda left, right: left | right, members)
     if typing.get_origin(hint) is list:
         return list[_output_type(typing.get_args(hint)[0])]  # type: ignore[misc] # made at run time
+    if (value := _mapped(hint)) is not None:
+        return dict[str, _output_struct(value)]  # type: ignore[misc] # made at run time
     return _NUMBER if hint is float else hint
 
 
@@ -174,6 +176,8 @@ def _input_type(hint: Any) -> Any:
         return str
     if (item := _listed(hint)) is not None:
         return list[_input_struct(item)]  # type: ignore[misc] # made at run time
+    if (value := _mapped(hint)) is not None:
+        return dict[str, _input_struct(value)]  # type: ignore[misc] # made at run time
     return _NUMBER if hint is float else hint
 
 
@@ -183,6 +187,14 @@ def _listed(hint: Any) -> Any:
         return None
     item = typing.get_args(hint)[0]
     return item if dataclasses.is_dataclass(item) else None
+
+
+def _mapped(hint: Any) -> Any:
+    """The record that the values of this mapping are, or None."""
+    if typing.get_origin(hint) is not dict:
+        return None
+    value = typing.get_args(hint)[1]
+    return value if dataclasses.is_dataclass(value) else None
 
 
 class _Reader(Generic[Record]):
@@ -202,6 +214,11 @@ class _Reader(Generic[Record]):
             entry.name: _cached_reader(_listed(entry.hint))
             for entry in self._fields
             if _listed(entry.hint) is not None
+        }
+        self._maps = {
+            entry.name: _cached_reader(_mapped(entry.hint))
+            for entry in self._fields
+            if _mapped(entry.hint) is not None
         }
         self._checks = {entry.name: tuple(_checks(entry)) for entry in self._fields}
         self._enums = {
@@ -268,6 +285,11 @@ class _Reader(Generic[Record]):
                 self._check(name, value, prefix)  # how many there are, before they are made
                 value, inner = self._lists[name]._build_all(value, f"{prefix}{nested}")
                 names += inner
+            elif name in self._maps:
+                self._check(name, value, prefix)
+                names += len(value)
+                value, inner = self._maps[name]._build_each(value, f"{prefix}{nested}")
+                names += inner
             elif type(value) is dict:
                 names += len(value)
             values[name] = value
@@ -276,6 +298,14 @@ class _Reader(Generic[Record]):
     def _build_all(self, structs: list[Any], prefix: str) -> tuple[list[Record], int]:
         built = [self._build(one, f"{prefix}[{place}].") for place, one in enumerate(structs)]
         return [record for record, _ in built], sum(names for _, names in built)
+
+    def _build_each(self, structs: dict[str, Any], prefix: str) -> tuple[dict[str, Record], int]:
+        built = {
+            key: self._build(one, f"{prefix}[{_shown(key).strip('`')}].")
+            for key, one in structs.items()
+        }
+        records = {key: record for key, (record, _) in built.items()}
+        return records, sum(names for _, names in built.values())
 
     def _checked(self, values: dict[str, Any], prefix: str) -> Record:
         for name, value in values.items():
@@ -299,7 +329,8 @@ class _Reader(Generic[Record]):
         if "unknown field" in what:
             field = _shown(what.partition("`")[2].rstrip("`"))
             inside = f" in `{path}`" if path else ""
-            reader = self._lists.get(path.partition("[")[0], self._nested.get(path, self))
+            several = {**self._lists, **self._maps}
+            reader = several.get(path.partition("[")[0], self._nested.get(path, self))
             return f"unknown field {field}{inside}; known: {', '.join(reader._wire_names.values())}"
         if "missing required field" in what:
             return f"field {what.partition('field ')[2]} is missing"

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from atoll_server.agent.client import AgentClient
 from atoll_server.agent.errors import AgentError, AgentFailure
 from atoll_server.agent.messages import PROCESSES_GENERATION
-from atoll_server.engine import errors
+from atoll_server.engine import errors, trust
 from atoll_server.engine.model import RuntimeKind, SandboxId, SandboxSpec
 from atoll_server.engine.processes import KEEP_ENDED, KEEP_ENDED_SECONDS
 from atoll_server.engine.site import Site, Sites
 from atoll_server.engine.threads import in_thread
+from atoll_server.network.egress import NetworkFailed
 from atoll_server.network.link import GATEWAY_ADDRESS
 from atoll_server.network.policy import NO_NETWORK
 
@@ -95,7 +96,10 @@ class Builder:
                 await _make_workdir(blank, spec.workdir)
             if spec.network != NO_NETWORK:
                 await _name_resolver(blank.agent)
-        except (AgentFailure, OSError) as error:
+            certificate = await in_thread(lambda: self._sites.give_secrets(blank.site))
+            if certificate is not None:
+                await trust.install(blank.agent, certificate)
+        except (AgentFailure, OSError, NetworkFailed) as error:
             raise errors.Internal("the sandbox did not start: its agent did not answer") from error
 
     async def remove(self, blank: Blank) -> None:

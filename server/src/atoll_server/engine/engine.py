@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from atoll_server.clock import Clock
-from atoll_server.engine import commands, errors, states
+from atoll_server.engine import commands, errors, states, trust
 from atoll_server.engine.admission import Admission, AdmissionSettings
 from atoll_server.engine.builder import Builder, KeepProcesses
 from atoll_server.engine.chronicle import Chronicle
@@ -391,4 +391,5 @@ def _prepare_sites(
 
 def _defaults(live: Live) -> ProcessDefaults:
     spec = live.sandbox.spec
-    return ProcessDefaults(spec.workdir, spec.env, live.sandbox.id)
+    env = {**trust.environment(spec.secrets), **spec.env}
+    return ProcessDefaults(spec.workdir, env, live.sandbox.id)

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import NewType
 
 from atoll_server.network.policy import NO_NETWORK, Policy
+from atoll_server.network.secrets import Secret
 
 SandboxId = NewType("SandboxId", str)
 ProcessId = NewType("ProcessId", str)
@@ -67,6 +68,7 @@ class SandboxSpec:
     metadata: Mapping[str, str]
     runtime: RuntimeKind | None = None
     network: Policy = NO_NETWORK
+    secrets: tuple[Secret, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ namespace of the sandbox's own.
 
 from __future__ import annotations
 
+import logging
 import os
 import resource
 import shutil
@@ -15,6 +16,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +25,12 @@ from atoll_server.engine.images import Images
 from atoll_server.engine.model import RuntimeKind, SandboxId, SandboxSpec, Usage
 from atoll_server.engine.oom import OomKills
 from atoll_server.engine.steps import Step, run_steps, undo_steps
+from atoll_server.engine.vault import CannotOpen, Vault
+from atoll_server.network.authority import make_authority
 from atoll_server.network.control import Report
 from atoll_server.network.egress import Egress
 from atoll_server.network.policy import Default, Policy
+from atoll_server.network.secrets import Keyring, hosts_of
 from atoll_server.runtimes import kernel
 from atoll_server.runtimes.base import SOCKET_NAME, Launch, Runtime
 from atoll_server.runtimes.cgroups import Cgroups, Group, GroupLimits
@@ -33,6 +38,8 @@ from atoll_server.runtimes.disk import make_disk
 from atoll_server.runtimes.idmap import IdRange, IdRanges
 from atoll_server.runtimes.stage import make_passable
 from atoll_server.runtimes.usage import read_usage
+
+_log = logging.getLogger(__name__)
 
 KILL_TIMEOUT = 20.0
 # What `st_blocks` counts, whatever the file system's own blocks are.
@@ -82,6 +89,8 @@ class Site:
     network: Path | None = None
     pid: int | None = None
     is_resting: bool = False
+    sealed: str | None = None
+    """Its secrets, as the vault keeps them."""
     oom_kills: OomKills = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -113,7 +122,8 @@ class Site:
 
     def facts(self) -> Mapping[str, Any]:
         first_id = self.ids.first if self.ids else None
-        return {"pid": self.pid, "first_id": first_id, "oom": self.oom_kills.facts()}
+        facts = {"pid": self.pid, "first_id": first_id, "oom": self.oom_kills.facts()}
+        return facts if self.sealed is None else {**facts, "secrets": self.sealed}
 
     def __repr__(self) -> str:
         return f"Site({self.sandbox_id}, {self.runtime.kind.value}, pid={self.pid})"
@@ -138,6 +148,7 @@ class Sites:
         # A policy that is read and told under it cannot overtake one that came after it.
         self._policies = threading.Lock()
         self._ids = IdRanges()
+        self._vault = Vault(paths.run / "vault.key")
         self._most_open_files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         self._steps: tuple[Step[Site], ...] = (
             Step("id range", self._take_ids, self._return_ids),
@@ -183,6 +194,8 @@ class Sites:
         if first is not None:
             site.ids = self._ids.claim(first)
         site.oom_kills.restore(facts.get("oom"))
+        site.sealed = facts.get("secrets")
+        self._remember_secrets(site)
         return site
 
     def is_alive(self, site: Site) -> bool:
@@ -196,6 +209,18 @@ class Sites:
             pids = spec.limits.pids + site.runtime.capabilities.pids_overhead
             site.group.set_late(cpus=spec.limits.cpu, pids=pids)
         site.spec = spec
+
+    def give_secrets(self, site: Site) -> str | None:
+        """Have its secrets put in; the certificate that it must trust, if it has any. Raises `NetworkFailed`."""
+        secrets = site.spec.secrets
+        if not secrets:
+            return None
+        assert self._egress is not None, "a sandbox with a network on a host that gives none"
+        authority = make_authority(hosts_of(secrets), datetime.now(UTC))
+        keyring = Keyring(secrets, authority.certificate, authority.key)
+        site.sealed = self._vault.seal(site.sandbox_id, keyring)
+        self._egress.seal(site.sandbox_id, keyring)
+        return authority.certificate
 
     def measure(self, site: Site, *, uptime: float) -> Usage:
         """What it uses now. Raises `FileNotFoundError` for one that is gone."""
@@ -276,6 +301,18 @@ class Sites:
         """Remove this server's run directory too. For a server whose sandboxes are all gone."""
         self.close()
         shutil.rmtree(self._paths.run, ignore_errors=True)
+
+    def _remember_secrets(self, site: Site) -> None:
+        """Know again what an earlier run of the server sealed."""
+        if site.sealed is None or self._egress is None:
+            return
+        try:
+            keyring = self._vault.open(site.sandbox_id, site.sealed)
+        except CannotOpen as error:
+            # Its placeholders are then only that, wherever they are sent.
+            _log.error("%s; it goes on without them", error)
+            return
+        self._egress.remember(site.sandbox_id, keyring)
 
     def _take_ids(self, site: Site) -> None:
         if site.runtime.capabilities.user_namespace:

@@ -29,6 +29,7 @@ from atoll_server.engine.model import (
 )
 from atoll_server.engine.store import Store, Stored, StoreError
 from atoll_server.network.policy import NO_NETWORK
+from atoll_server.network.secrets import Secret
 from atoll_server.network.written import parse_policy, render_policy
 
 Rows = list[Any]
@@ -279,6 +280,7 @@ def _render_sandbox(sandbox: Sandbox) -> str:
                 "metadata": dict(spec.metadata),
                 "runtime": spec.runtime.value if spec.runtime else None,
                 "network": render_policy(spec.network),
+                "secrets": [_render_secret(secret) for secret in spec.secrets],
             },
             "runtime": sandbox.runtime.value,
             "isolation": sandbox.isolation,
@@ -314,6 +316,7 @@ def _parse_sandbox(record: str) -> Sandbox:
             runtime=RuntimeKind(spec["runtime"]) if spec["runtime"] else None,
             # Records of before there were networks have none.
             network=parse_policy(spec.get("network", NO_NETWORK.default.value)),
+            secrets=tuple(map(_parse_secret, spec.get("secrets", ()))),
         ),
         runtime=RuntimeKind(values["runtime"]),
         isolation=values["isolation"],
@@ -324,6 +327,20 @@ def _parse_sandbox(record: str) -> Sandbox:
         cause=Cause(values["cause"]) if values["cause"] else None,
         detail=values["detail"],
     )
+
+
+def _render_secret(secret: Secret) -> dict[str, Any]:
+    """All but its value, which the store never has in the clear."""
+    return {
+        "name": secret.name,
+        "placeholder": secret.placeholder,
+        "hosts": list(secret.hosts),
+        "header": secret.header,
+    }
+
+
+def _parse_secret(values: Mapping[str, Any]) -> Secret:
+    return Secret(**{**values, "hosts": tuple(values["hosts"])})
 
 
 def _instant(moment: datetime | None) -> str | None:

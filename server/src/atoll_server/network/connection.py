@@ -12,12 +12,21 @@ from atoll_server.network.client_hello import Hello
 from atoll_server.network.denying import refuse_http, refuse_tls
 from atoll_server.network.first_bytes import Beginning, Opaque, read_beginning
 from atoll_server.network.gate import Direction, Gate
-from atoll_server.network.http_body import Body, ChunkedBody, LengthBody
+from atoll_server.network.http_body import (
+    Body,
+    ChunkedBody,
+    LengthBody,
+    MalformedBody,
+    Sight,
+)
 from atoll_server.network.http_head import Head
 from atoll_server.network.outcomes import Refused
+from atoll_server.network.placeholders import Misplaced, Watch, check_head
 from atoll_server.network.policy import Flow, Reason, Verdict
 from atoll_server.network.relay import relay
+from atoll_server.network.sealed import Sealed
 from atoll_server.network.side import Side
+from atoll_server.network.terminated import serve_terminated
 
 CONNECT_TIMEOUT = 10.0
 HTTP_PORT = 80
@@ -31,7 +40,8 @@ async def serve_connection(gate: Gate, inside: Side) -> None:
     flow = Flow(ip_address(host), port)
     with gate.admit() as fits, closing(inside):
         verdict = gate.judge_at_once(flow.address, port) if fits else _too_many(gate)
-        if verdict is None:
+        # Where there are secrets it is always looked at whom a connection is for, and what it carries.
+        if verdict is None or (verdict.allowed and gate.sealed is not None):
             await _serve_named(gate, inside, flow.address, port)
         elif verdict.allowed:
             await _pass_on(gate, inside, flow, _UNREAD)
@@ -47,7 +57,11 @@ async def _serve_named(gate: Gate, inside: Side, address: Address, port: int) ->
     if beginning.shows is None:
         return
     flow, verdict = await _judge(gate, address, port, beginning)
-    if verdict.allowed:
+    if verdict.allowed and gate.sealed is not None:
+        verdict = _find_secret(gate.sealed, beginning) or verdict
+    if verdict.allowed and gate.sealed is not None and _is_to_end_here(gate.sealed, beginning):
+        await serve_terminated(gate, gate.sealed, inside, flow, beginning.data, _connect)
+    elif verdict.allowed:
         await _pass_on(gate, inside, flow, beginning)
     else:
         await _refuse(gate, inside, flow, beginning, verdict)
@@ -70,6 +84,24 @@ async def _judge(gate: Gate, address: Address, port: int, seen: Beginning) -> tu
             return gate.judge_opaque(address, port)
 
 
+def _find_secret(sealed: Sealed, seen: Beginning) -> Verdict | None:
+    """The refusal of plain HTTP that carries a placeholder, to whatever host; None if there is none so far."""
+    if not isinstance(seen.shows, Head):
+        return None
+    try:
+        check_head(seen.shows.first, seen.shows.fields, sealed.keyring.secrets)
+        Watch(sealed.keyring.secrets).feed(seen.data)
+    except Misplaced as misplaced:
+        return Verdict(False, Reason.SECRET, str(misplaced))
+    return None
+
+
+def _is_to_end_here(sealed: Sealed, seen: Beginning) -> bool:
+    """Whether it is TLS to a host that a secret is for."""
+    name = seen.shows.name if isinstance(seen.shows, Hello) else None
+    return name is not None and sealed.keyring.names(name)
+
+
 def _find_fault(head: Head, address: Address, port: int) -> str | None:
     """What in the request does not fit the connection that it came in."""
     if head.port is not None and head.port != port:
@@ -81,6 +113,11 @@ def _find_fault(head: Head, address: Address, port: int) -> str | None:
 
 async def _pass_on(gate: Gate, inside: Side, flow: Flow, beginning: Beginning) -> None:
     """Connect to the very address that was judged, and pass everything between."""
+    try:
+        said, body = _what_goes_first(gate, flow, beginning)
+    except MalformedBody as fault:
+        await _refuse(gate, inside, flow, beginning, Verdict(False, Reason.MALFORMED, str(fault)))
+        return
     with gate.keep(flow) as open_flow:
         open_flow.on_cut(inside.reset)
         try:
@@ -94,7 +131,6 @@ async def _pass_on(gate: Gate, inside: Side, flow: Flow, beginning: Beginning) -
         with closing(outside):
             open_flow.on_cut(outside.reset)
             open_flow.is_connected = True
-            said, body = _what_goes_first(beginning)
             outside.write(said)
             gate.count_bytes(open_flow, Direction.SENT, len(said))
             await relay(gate, open_flow, inside, outside, body)
@@ -107,13 +143,29 @@ async def _connect(flow: Flow) -> Side:
     return outside
 
 
-def _what_goes_first(beginning: Beginning) -> tuple[bytes, Body | None]:
+def _what_goes_first(gate: Gate, flow: Flow, beginning: Beginning) -> tuple[bytes, Body | None]:
     """What is sent on of what was read; a request is sent as one whose connection ends with it."""
     head = beginning.shows
     if not isinstance(head, Head):
         return beginning.data, None
-    body: Body = ChunkedBody() if head.body is None else LengthBody(head.body)
+    show = None if gate.sealed is None else _watch(gate, gate.sealed, flow)
+    lines = None if gate.sealed is None else _watch(gate, gate.sealed, flow)
+    body: Body = ChunkedBody(show, lines) if head.body is None else LengthBody(head.body, show)
     return head.forwarded + body.take(beginning.data[head.size :]), body
+
+
+def _watch(gate: Gate, sealed: Sealed, flow: Flow) -> Sight:
+    """Looks for placeholders in a body that goes out in the clear."""
+    watch = Watch(sealed.keyring.secrets)
+
+    def show(piece: bytes) -> None:
+        try:
+            watch.feed(piece)
+        except Misplaced as misplaced:
+            _note(gate, flow, Verdict(False, Reason.SECRET, str(misplaced)))
+            raise MalformedBody(str(misplaced)) from None
+
+    return show
 
 
 async def _refuse(

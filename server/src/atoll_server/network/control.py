@@ -12,6 +12,7 @@ import msgspec
 
 from atoll_server.network.gate import Statistics
 from atoll_server.network.policy import Policy
+from atoll_server.network.secrets import Keyring
 from atoll_server.network.written import render_policy
 
 MAX_MESSAGE = 256 * 1024
@@ -25,12 +26,13 @@ class ProxyUnavailable(Exception):
 
 
 class Request(msgspec.Struct, forbid_unknown_fields=True):
-    """What the proxy is to do: `open`, `update`, `close`, `list`, `report`, `tell` or `stop`."""
+    """What the proxy is to do: `seal`, `open`, `update`, `close`, `list`, `report`, `tell` or `stop`."""
 
     op: str
     sandbox_id: str = ""
     policy: dict[str, Any] | None = None
     """As a client writes it; the proxy reads it with the same strictness."""
+    keyring: Keyring | None = None
 
 
 class Report(msgspec.Struct):
@@ -54,6 +56,10 @@ class ProxyControl:
     def __init__(self, path: Path, timeout: float = CALL_TIMEOUT) -> None:
         self._path = path
         self._timeout = timeout
+
+    def seal(self, sandbox_id: str, keyring: Keyring) -> None:
+        """Put a sandbox's secrets in from now on; also of one that is only about to be served."""
+        self._call("seal", sandbox_id, keyring=keyring)
 
     def open(self, sandbox_id: str, policy: Policy, sockets: Sequence[socket.socket]) -> None:
         """Serve a sandbox through the sockets at its edge, in the order of `namespace.EdgeSockets`."""
@@ -104,8 +110,9 @@ class ProxyControl:
         sandbox_id: str = "",
         policy: Mapping[str, Any] | None = None,
         sockets: Sequence[socket.socket] = (),
+        keyring: Keyring | None = None,
     ) -> Reply:
-        request = Request(op, sandbox_id, None if policy is None else dict(policy))
+        request = Request(op, sandbox_id, None if policy is None else dict(policy), keyring)
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
                 connection.settimeout(self._timeout)

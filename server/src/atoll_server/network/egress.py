@@ -27,6 +27,7 @@ from atoll_server.network.control import (
 from atoll_server.network.namespace import NamespaceDirectory, Namespaces
 from atoll_server.network.policy import Policy
 from atoll_server.network.proxy import ProxySettings
+from atoll_server.network.secrets import Keyring
 
 START_TIMEOUT = 30.0
 STOP_TIMEOUT = 10.0
@@ -43,6 +44,7 @@ class EgressSettings:
     opened: tuple[str, ...] = ()
     connections: int | None = None
     bytes_per_second: float | None = None
+    bundle: str = ""
 
 
 class NetworkFailed(Exception):
@@ -69,6 +71,7 @@ class Egress:
         self.on_start: Callable[[], None] = lambda: None
         """Called, on whatever thread, when a proxy was started."""
         self._lock = threading.Lock()
+        self._keyrings: dict[str, Keyring] = {}
 
     def start(self) -> None:
         """Have a proxy, though nobody may want it yet."""
@@ -107,6 +110,17 @@ class Egress:
         with self._lock, _failures():
             self._tell(sandbox_id, policy, is_served=sandbox_id in self._ensure_proxy())
 
+    def remember(self, sandbox_id: str, keyring: Keyring) -> None:
+        """Have a sandbox served with these secrets only, whenever that is next begun."""
+        self._keyrings[sandbox_id] = keyring
+
+    def seal(self, sandbox_id: str, keyring: Keyring) -> None:
+        """Put a sandbox's secrets in from now on, whatever becomes of the proxy."""
+        self.remember(sandbox_id, keyring)
+        with self._lock, _failures():
+            self._ensure_proxy()
+            self._control.seal(sandbox_id, keyring)
+
     def report(self, sandbox_id: str) -> Report:
         """What a sandbox did, and what it was last refused."""
         with _failures():
@@ -120,6 +134,7 @@ class Egress:
 
     def detach(self, sandbox_id: str) -> None:
         """Take a sandbox's network away. Repeating it is harmless, and it needs no proxy."""
+        self._keyrings.pop(sandbox_id, None)
         if not self.has(sandbox_id):
             return
         # Without a proxy nothing is open; and one that does not listen is told at the next start.
@@ -174,6 +189,9 @@ class Egress:
             raise failures[0]
 
     def _tell(self, sandbox_id: str, policy: Policy, *, is_served: bool) -> None:
+        # Before it is served, so that no request goes out with its placeholders as they are.
+        if (keyring := self._keyrings.get(sandbox_id)) is not None:
+            self._control.seal(sandbox_id, keyring)
         if is_served:
             self._control.update(sandbox_id, policy)
         else:
@@ -229,6 +247,7 @@ class Egress:
             own_addresses=list(given.own_addresses),
             opened=list(given.opened),
             bytes_per_second=given.bytes_per_second,
+            bundle=given.bundle,
         )
         if given.connections is not None:
             settings.connections = given.connections

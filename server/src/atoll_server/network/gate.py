@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,6 +28,8 @@ from atoll_server.network.policy import (
     needs_name,
 )
 from atoll_server.network.resolver import Resolver
+from atoll_server.network.sealed import Sealed
+from atoll_server.network.tls import client_context
 
 KEPT_DENIALS = 100
 BURST = 0.1
@@ -75,6 +78,8 @@ class Surroundings:
     clock: Clock
     limits: Limits = field(default_factory=Limits)
     room: Room = field(default_factory=Room)
+    trust: ssl.SSLContext = field(default_factory=lambda: client_context(""))
+    """How hosts that get secrets must prove who they are."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +136,8 @@ class Gate:
         self.news = news or News("", around.clock, lambda: None)
         self.limits = limits
         self.denials: deque[Denial] = deque(maxlen=KEPT_DENIALS)
+        self.sealed: Sealed | None = None
+        """The sandbox's secrets, if it has any."""
         self._policy = policy
         self._around = around
         self._pins = Pins()

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from enum import Enum, auto
 from typing import Protocol
 
@@ -15,7 +16,11 @@ _TRAILER = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*")
 
 
 class MalformedBody(Exception):
-    """The body's end cannot be known. The text says why."""
+    """The body's end cannot be known, or it must not pass. The text says why."""
+
+
+Sight = Callable[[bytes], object]
+"""Is shown what a body holds, piece by piece, without what stands between chunks; may raise `MalformedBody`."""
 
 
 class Body(Protocol):
@@ -31,14 +36,17 @@ class Body(Protocol):
 class LengthBody:
     """A body whose length was told."""
 
-    def __init__(self, length: int) -> None:
+    def __init__(self, length: int, show: Sight | None = None) -> None:
         self._left = length
+        self._show = show
         self.is_done = length == 0
 
     def take(self, data: bytes) -> bytes:
         piece = data[: self._left]
         self._left -= len(piece)
         self.is_done = not self._left
+        if self._show is not None:
+            self._show(piece)
         return piece
 
 
@@ -52,8 +60,11 @@ class _Part(Enum):
 class ChunkedBody:
     """A body in chunks, passed on as it is."""
 
-    def __init__(self) -> None:
+    def __init__(self, show: Sight | None = None, show_line: Sight | None = None) -> None:
+        """`show_line` is shown what stands between chunks and behind them."""
         self.is_done = False
+        self._show = show
+        self._show_line = show_line
         self._part = _Part.SIZE
         self._left = 0
         self._line = bytearray()
@@ -70,6 +81,8 @@ class ChunkedBody:
     def _take_data(self, data: bytes, at: int) -> int:
         size = min(self._left, len(data) - at)
         self._left -= size
+        if self._show is not None:
+            self._show(data[at : at + size])
         if not self._left:
             self._part = _Part.DATA_END
         return at + size
@@ -85,6 +98,8 @@ class ChunkedBody:
             self._line.clear()
             if not line.endswith(b"\r\n"):
                 raise MalformedBody("a line between chunks ends without a carriage return")
+            if self._show_line is not None:
+                self._show_line(line)
             self._read_line(line[:-2])
         return stop
 

@@ -8,7 +8,8 @@ request, to a host that nobody has judged.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 from atoll_server.network.addresses import Address, parse_address
 from atoll_server.network.names import InvalidName, parse_name
@@ -34,7 +35,7 @@ class Head:
     """One request's head.
 
     `host` is a name or an address, `port` what stands behind it. `body` is its length in bytes, None where it comes in
-    chunks. `size` is how many bytes of what was read it took; `forwarded` is the head as a server gets it.
+    chunks. `size` is how many bytes of what was read it took; `first` and `fields` are the head as a server gets it.
     """
 
     method: str
@@ -42,7 +43,13 @@ class Head:
     port: int | None
     body: int | None
     size: int
-    forwarded: bytes
+    first: bytes = field(repr=False)
+    fields: tuple[tuple[bytes, bytes], ...] = field(repr=False)
+
+    @property
+    def forwarded(self) -> bytes:
+        """What a server gets of it."""
+        return render_head(self.first, self.fields)
 
 
 class _Malformed(Exception):
@@ -58,6 +65,12 @@ def read_head(data: bytes | bytearray) -> Head | Incomplete | Refused:
         return _read_whole(bytes(data[:end]), end + 4)
     except _Malformed as error:
         return Refused(f"this HTTP request is refused: {error}")
+
+
+def render_head(first: bytes, fields: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """A head of these fields, after whose message the connection ends."""
+    lines = [b"%s: %s" % field for field in fields]
+    return b"\r\n".join([first, *lines, b"Connection: close", b"", b""])
 
 
 def _judge_beginning(data: bytes | bytearray) -> Incomplete:
@@ -83,7 +96,8 @@ def _read_whole(head: bytes, size: int) -> Head:
     _check_target(method, target, written)
     host, port = _read_host(written)
     body = _read_body(fields, may_be_chunked=minor == b"1")
-    return Head(method.decode(), host, port, body, size, _render(first, fields))
+    kept = tuple(field for field in fields if field[0].lower() not in _DROPPED)
+    return Head(method.decode(), host, port, body, size, first, kept)
 
 
 def _read_field(line: bytes) -> tuple[bytes, bytes]:
@@ -151,8 +165,3 @@ def _single(fields: list[tuple[bytes, bytes]], name: bytes) -> bytes | None:
     if len(values) > 1:
         raise _Malformed(f"it has more than one {name.decode().title()}")
     return values[0] if values else None
-
-
-def _render(first: bytes, fields: list[tuple[bytes, bytes]]) -> bytes:
-    kept = [b"%s: %s" % field for field in fields if field[0].lower() not in _DROPPED]
-    return b"\r\n".join([first, *kept, b"Connection: close", b"", b""])

@@ -31,6 +31,8 @@ class Reason(StrEnum):
     PORT_NOT_LISTED = "port_not_listed"
     NAME_MISSING = "name_missing"
     NAME_FOREIGN = "address_not_of_name"
+    HOST_FOREIGN = "host_not_of_connection"
+    SECRET = "secret_misplaced"
     MALFORMED = "malformed"
     LIMIT = "limit"
     UNREACHABLE = "unreachable"

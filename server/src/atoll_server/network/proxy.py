@@ -22,7 +22,9 @@ from atoll_server.clock import SystemClock
 from atoll_server.network.addresses import Guard, parse_address, parse_opening
 from atoll_server.network.gate import Limits, Room, Surroundings
 from atoll_server.network.resolver import NameServer, Resolver
+from atoll_server.network.sealed import rehearse
 from atoll_server.network.serving import Orders, take_orders
+from atoll_server.network.tls import client_context
 
 OPEN_FILES = 65_536
 LOOK_FOR_IDLE = 30.0
@@ -43,6 +45,8 @@ class ProxySettings(msgspec.Struct, forbid_unknown_fields=True):
     name_servers: list[tuple[str, int]]
     own_addresses: list[str] = []
     opened: list[str] = []
+    bundle: str = ""
+    """The file of the certificates that hosts of secrets must be signed by; without one, none gets any."""
     connections: int = Limits().connections
     bytes_per_second: float | None = None
     idle_seconds: float = Limits().idle_seconds
@@ -54,6 +58,7 @@ def main() -> None:
     settings = msgspec.json.decode(sys.argv[1], type=ProxySettings)
     around = surround(settings)
     loop = uvloop.new_event_loop()
+    rehearse()
     confine(settings)
     loop.run_until_complete(_run(settings.control, around))
 
@@ -70,7 +75,10 @@ def surround(settings: ProxySettings) -> Surroundings:
         bytes_per_second=settings.bytes_per_second,
         idle_seconds=settings.idle_seconds,
     )
-    return Surroundings(guard, Resolver(servers), SystemClock(), limits, Room(_most_connections()))
+    # Read now: there are no files later.
+    trust = client_context(settings.bundle)
+    room = Room(_most_connections())
+    return Surroundings(guard, Resolver(servers), SystemClock(), limits, room, trust)
 
 
 def confine(settings: ProxySettings) -> None:

@@ -17,6 +17,7 @@ from atoll_server.network.answering import DatagramAnswers, answer_stream
 from atoll_server.network.connection import serve_connection
 from atoll_server.network.control import MAX_MESSAGE, MAX_SOCKETS, Reply, Report, Request
 from atoll_server.network.gate import Gate, Surroundings
+from atoll_server.network.sealed import Sealed, seal
 from atoll_server.network.side import Side
 from atoll_server.network.telling import Teller
 from atoll_server.network.written import InvalidPolicy, parse_policy
@@ -50,6 +51,7 @@ class Orders:
         self._stopping = stopping
         self.teller = Teller(around.clock)
         self._edges: dict[str, _Edge] = {}
+        self._sealed: dict[str, Sealed] = {}
 
     async def follow(self, message: bytes, sockets: Sequence[socket.socket]) -> Reply:
         """Do what one message says. The sockets are ours now, whatever comes of it."""
@@ -78,11 +80,14 @@ class Orders:
 
     async def _do(self, request: Request, sockets: Sequence[socket.socket]) -> Reply:
         match request.op:
+            case "seal":
+                self._seal(request)
             case "open":
                 await self._open(request, sockets)
             case "update":
                 self._find(request).gate.update(parse_policy(request.policy))
             case "close":
+                self._sealed.pop(request.sandbox_id, None)
                 if request.sandbox_id in self._edges:
                     self._close(request.sandbox_id)
             case "list":
@@ -97,12 +102,23 @@ class Orders:
                 raise _Refused(f"there is no order {request.op!r}")
         return Reply()
 
+    def _seal(self, request: Request) -> None:
+        """Keep a sandbox's secrets, before it is served or while it is. The same ones again change nothing."""
+        known = self._sealed.get(request.sandbox_id)
+        if request.keyring is None or (known is None and len(self._sealed) >= MAX_SANDBOXES):
+            raise _Refused("no secrets came with it, or there are too many")
+        if known is None or known.keyring != request.keyring:
+            known = self._sealed[request.sandbox_id] = seal(request.keyring, self._around.trust)
+        if request.sandbox_id in self._edges:
+            self._edges[request.sandbox_id].gate.sealed = known
+
     async def _open(self, request: Request, sockets: Sequence[socket.socket]) -> None:
         _expect(sockets, MAX_SOCKETS)
         if request.sandbox_id in self._edges or len(self._edges) >= MAX_SANDBOXES:
             raise _Refused(f"sandbox {request.sandbox_id} is served already, or there are too many")
         news = self.teller.make_news(request.sandbox_id)
         edge = _Edge(Gate(parse_policy(request.policy), self._around, news))
+        edge.gate.sealed = self._sealed.get(request.sandbox_id)
         self._edges[request.sandbox_id] = edge
         try:
             await self._listen(edge, *sockets)

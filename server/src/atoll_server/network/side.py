@@ -43,6 +43,8 @@ class Side(asyncio.Protocol):
         self._has_ended = False
         self._is_lost = False
         self._news: asyncio.Future[None] | None = None
+        self._room = asyncio.Event()
+        self._room.set()
         self._receiver: Receiver | None = None
         self._fed_by: Side | None = None
         self._held: set[str] = set()
@@ -75,14 +77,17 @@ class Side(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._has_ended = self._is_lost = True
         self._tell()
+        self._room.set()
         if self._receiver is not None:
             self._receiver.lose()
 
     def pause_writing(self) -> None:
+        self._room.clear()
         if self._fed_by is not None:
             self._fed_by.hold("unsent")
 
     def resume_writing(self) -> None:
+        self._room.set()
         if self._fed_by is not None:
             self._fed_by.release("unsent")
 
@@ -93,6 +98,11 @@ class Side(asyncio.Protocol):
         """The address at which the connection came in, and the port."""
         host, port, *_ = self._transport.get_extra_info("sockname")
         return host, port
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether nothing can be sent to it any more."""
+        return self._transport.is_closing()
 
     async def read(self) -> bytes:
         """What has come; waits for it, and is empty at the end."""
@@ -121,6 +131,10 @@ class Side(asyncio.Protocol):
         """Send, without waiting; to a side that is gone, nothing."""
         if piece and not self._transport.is_closing():
             self._transport.write(piece)
+
+    async def drain(self) -> None:
+        """Wait while too much is unsent; not for a side that is gone."""
+        await self._room.wait()
 
     def write_end(self) -> None:
         """Let it know that nothing more will be sent."""

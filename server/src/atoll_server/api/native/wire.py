@@ -37,6 +37,7 @@ from atoll.models import (
     SandboxState,
     StartProcess,
 )
+from atoll_server.api.native.secret_wire import parse_secrets, render_secrets
 from atoll_server.api.records import render_builtins
 from atoll_server.api.routing import ApiSettings
 from atoll_server.engine import keys
@@ -97,6 +98,7 @@ def parse_spec(body: CreateSandbox, settings: ApiSettings) -> SandboxSpec:
         raise InvalidConfig(
             f"`timeoutMs` must be at most {settings.max_lifetime_ms} on this server"
         )
+    network = NO_NETWORK if body.network is None else parse_network(body.network)
     return SandboxSpec(
         image=image,
         limits=choose_limits(settings.limits, **vars(body.resources)),
@@ -106,7 +108,8 @@ def parse_spec(body: CreateSandbox, settings: ApiSettings) -> SandboxSpec:
         idle_timeout=body.idle_timeout_ms / 1000,
         metadata=body.metadata,
         runtime=None if body.runtime is Runtime.AUTO else RuntimeKind(body.runtime.value),
-        network=NO_NETWORK if body.network is None else parse_network(body.network),
+        network=network,
+        secrets=parse_secrets(body, network),
     )
 
 
@@ -160,6 +163,7 @@ def render_sandbox(sandbox: Sandbox) -> SandboxInfo:
         reason=sandbox.cause.value if sandbox.cause else None,
         detail=sandbox.detail,
         network=None if spec.network == NO_NETWORK else render_network(spec.network),
+        secrets=render_secrets(spec.secrets),
     )
 
 
