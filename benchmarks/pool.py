@@ -31,6 +31,8 @@ def run(bench: Bench) -> Iterator[Row]:
         with _serving(runtime) as client:
             yield from _one(bench, runtime, client)
             yield _at_once(bench, runtime, client)
+        with _serving(runtime) as client:
+            yield _networked(bench, runtime, client)
 
 
 @contextmanager
@@ -91,6 +93,38 @@ def _one(bench: Bench, runtime: str, client: Atoll) -> Iterator[Row]:
     )
 
 
+def _networked(bench: Bench, runtime: str, client: Atoll) -> Row:
+    """In turn with a network and without one; each finds one of its kind ready, and the host at rest."""
+    bench.say(f"create with a network from the pool, {runtime}")
+    made: list[Sandbox] = []
+
+    def create(network: str) -> None:
+        made.append(client.sandboxes.create(image="host", network=network))
+
+    def finish() -> None:
+        made.pop().terminate()
+        _wait_each(client)
+
+    subjects: dict[str, Call] = {
+        "with": lambda: create("allow"),
+        "without": lambda: create("none"),
+    }
+    for network in ("allow", "none"):
+        create(network)
+        made.pop().terminate()
+    _wait_each(client)
+    after: dict[str, Call] = dict.fromkeys(subjects, finish)
+    series = interleave(subjects, rounds=bench.rounds(60, 8), after=after)
+    return Row(
+        FAMILY,
+        f"{runtime}, create with a network, p50",
+        "ms",
+        series["with"].median_ms,
+        "the same without, p50",
+        series["without"].median_ms,
+    )
+
+
 def _at_once(bench: Bench, runtime: str, client: Atoll) -> Row:
     count = bench.rounds(100, 16)
     bench.say(f"{count} creates at once from a pool that holds them, {runtime}")
@@ -122,4 +156,13 @@ def _wait_full(client: Atoll, size: int) -> None:
     while client.pool().shapes[0].idle < size:
         if time.monotonic() > deadline:
             raise TimeoutError(f"the pool did not hold {size} after {_PATIENCE:g} s")
+        threading.Event().wait(_LOOK)
+
+
+def _wait_each(client: Atoll) -> None:
+    """Until one of each kind is ready, and nothing is being built."""
+    deadline = time.monotonic() + _PATIENCE
+    while not all(shape.idle and not shape.building for shape in client.pool().shapes):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"the pool held not one of each kind after {_PATIENCE:g} s")
         threading.Event().wait(_LOOK)

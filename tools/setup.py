@@ -120,15 +120,16 @@ def missing_packages(
     return packages
 
 
-_PACKAGES = {"mkfs.ext4": "e2fsprogs", "ip": "iproute2", "nft": "nftables"}
+_PACKAGES = {"mkfs.ext4": "e2fsprogs", "ip": "iproute2"}
 # runc is the second choice beside crun, and must work too; tests look around in sandboxes with ps and pgrep, and work
-# at terminals with top, less and vi, and make certificates with openssl.
+# at terminals with top, less and vi, make certificates with openssl, and look at the rules of an edge with nft.
 _TEST_PACKAGES = {
     "runc": "runc",
     "pgrep": "procps",
     "less": "less",
     "vi": "vim-tiny",
     "openssl": "openssl",
+    "nft": "nftables",
 }
 
 

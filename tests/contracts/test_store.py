@@ -24,6 +24,7 @@ from atoll_server.engine.model import (
 )
 from atoll_server.engine.store import Store
 from atoll_server.engine.store_sqlite import SqliteStore
+from atoll_server.network.written import parse_policy
 
 START = datetime(2030, 1, 1, 12, 30, 0, 123456, tzinfo=UTC)
 
@@ -54,6 +55,8 @@ def sandbox(
             idle_timeout=120.5,
             metadata=metadata or {},
             runtime=None,
+            network=parse_policy({"allow": ["*.a.test:22"]}),
+            exposable=(3000, 8080),
         ),
         runtime=RuntimeKind.CONTAINER,
         isolation="user namespace",

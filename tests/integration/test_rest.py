@@ -189,7 +189,7 @@ def test_creating_answers_201_with_the_running_sandbox(api: Api, runtime: str) -
         "terminatedAt": None,
         "reason": None,
         "detail": None,
-        "network": None,
+        "network": {"egress": {"default": "allow", "allow": [], "deny": []}, "ingress": None},
     }
 
 

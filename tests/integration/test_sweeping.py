@@ -20,7 +20,7 @@ STRANGER = "sb_0000000000000000strange"
 @pytest.fixture
 def sweeping() -> Iterator[ServerProcess]:
     """A server that looks around all the time, and holds sandboxes ready that it must not take for strangers."""
-    with ServerProcess({"ATOLL_SWEEP_EVERY_MS": "100", "ATOLL_POOL_SIZE": "2"}) as server:
+    with ServerProcess({"ATOLL_SWEEP_EVERY_MS": "300", "ATOLL_POOL_SIZE": "2"}) as server:
         yield server
 
 

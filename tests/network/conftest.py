@@ -37,7 +37,7 @@ def _clean_host() -> Iterator[None]:
 def internet() -> Iterator[Internet]:
     if os.geteuid() != 0:
         pytest.skip("needs root")
-    for program in ("nft", "ip", "openssl"):
+    for program in ("ip", "openssl"):
         if shutil.which(program) is None:
             pytest.skip(f"needs {program}")
     with Internet() as internet:

@@ -13,15 +13,51 @@ from queue import Queue
 
 import pytest
 
-from atoll import AsyncAtoll, Atoll, Event, InvalidConfig, Network
-from atoll.models import Egress
+from atoll import AsyncAtoll, Atoll, Event, InvalidConfig, Network, RuntimeUnavailable
+from atoll.models import Egress, EgressDefault
 from atoll_server.network.link import GATEWAY_ADDRESS, SANDBOX_ADDRESS
-from tests.support.internet import METADATA, NAME_SERVER, OTHER, SHARED, Internet
+from tests.support.internet import (
+    HOST_OWN,
+    METADATA,
+    NAME_SERVER,
+    OTHER,
+    PRIVATE,
+    SHARED,
+    Internet,
+)
 from tests.support.inventory import find_leftovers
 from tests.support.server import ServerProcess
 from tests.support.waiting import wait_until
 
 FETCH = "python3 -c 'import sys, urllib.request as r; print(r.urlopen(sys.argv[1], timeout=20).read().decode())' {}"
+WITHOUT_NETWORKS = ("setpriv", "--bounding-set=-net_admin,-net_raw", "--")
+TRY_EVERYTHING = f"""
+import socket
+
+def attempt(kind, family, address):
+    try:
+        with socket.socket(family, kind) as connection:
+            connection.settimeout(20)
+            connection.connect(address)
+            connection.send(b"hello")
+            return connection.recv(1)
+    except OSError as error:
+        return type(error).__name__ if error.errno is None else error.strerror
+
+for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+    print(attempt(kind, socket.AF_INET, ("{SHARED}", 80)))
+    print(attempt(kind, socket.AF_INET6, ("2606:2800::1", 80)))
+try:
+    print(socket.getaddrinfo("a.test", 80))
+except socket.gaierror as error:
+    print(error.strerror)
+"""
+ECHO_ITSELF = (
+    "python3 -c 'import socket, sys; family = socket.getaddrinfo(sys.argv[1], 0)[0][0]; "
+    "s = socket.create_server((sys.argv[1], 3000), family=family); "
+    "c = socket.create_connection((sys.argv[1], 3000)); "
+    's.accept()[0].sendall(b"hello"); print(c.recv(5).decode())\' {}'
+)
 
 
 @pytest.fixture(scope="module")
@@ -76,10 +112,33 @@ def test_updated_policy_holds_at_once(client: Atoll, runtime: str) -> None:
         assert sandbox.info.network == held
 
 
-def test_sandbox_without_a_policy_has_no_network_and_gets_none(client: Atoll, runtime: str) -> None:
+def test_sandbox_without_a_policy_reaches_what_is_not_protected(
+    client: Atoll, runtime: str
+) -> None:
     with client.sandboxes.create("host", runtime=runtime) as sandbox:
+        for name, address in (("a.test", SHARED), ("other.test", OTHER)):
+            fetched = sandbox.exec(FETCH.format(f"http://{name}/"))
+            assert fetched.stdout == f"{name} at {address}:80\n"
+        for protected in (METADATA, PRIVATE, HOST_OWN):
+            refused = sandbox.exec(FETCH.format(f"http://{protected}/"))
+            assert "403" in refused.stderr
+        for local in ("127.0.0.1", "::1", "localhost"):
+            assert sandbox.exec(ECHO_ITSELF.format(local)).stdout == "hello\n"
+        assert sandbox.info.network == Network(Egress(EgressDefault.ALLOW))
+        assert set(sandbox.network.report().denied) == {"protected_address"}
+
+
+def test_sandbox_with_the_policy_none_has_no_network_and_gets_none(
+    client: Atoll, runtime: str
+) -> None:
+    with client.sandboxes.create("host", runtime=runtime, network="none") as sandbox:
         names = "python3 -c 'import socket; print(*(name for _, name in socket.if_nameindex()))'"
         assert sandbox.exec(names).stdout == "lo\n"
+        *attempts, name = sandbox.exec(["python3", "-c", TRY_EVERYTHING]).stdout.splitlines()
+        # The kernel of gVisor has the other word for it.
+        assert len(attempts) == 4
+        assert set(attempts) <= {"Network is unreachable", "No route to host"}
+        assert name == "Temporary failure in name resolution"
         with pytest.raises(InvalidConfig, match="created without a network"):
             sandbox.network.update("allow")
 
@@ -272,6 +331,20 @@ def test_policy_outlives_server_and_proxy(
         assert found.exec(FETCH.format("http://a.test/")).stdout == f"a.test at {SHARED}:80\n"
         assert found.exec(FETCH.format("http://other.test/")).exit_code != 0
         found.terminate()
+
+
+@pytest.mark.isolated
+def test_host_that_gives_no_networks_gives_sandboxes_all_the_same(runtime: str) -> None:
+    with (
+        ServerProcess({"ATOLL_RUNTIME": runtime}, prefix=WITHOUT_NETWORKS) as server,
+        Atoll(api_url=f"unix://{server.socket}", api_key=server.api_key) as client,
+    ):
+        with client.sandboxes.create("host") as sandbox:
+            assert sandbox.info.network is None
+            assert sandbox.exec(["true"]).exit_code == 0
+        with pytest.raises(RuntimeUnavailable, match="atoll doctor"):
+            client.sandboxes.create("host", network="allow")
+        assert len(list(client.sandboxes.list())) == 1
 
 
 def _kill(pid: int) -> None:

@@ -64,6 +64,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "atoll_server.host",
         "atoll_server.privileges",
         "atoll_server.engine",
+        "atoll_server.network.namespace",
         "atoll_server.runtimes",
     ),
     "atoll_server.listeners": ("atoll_server.settings",),

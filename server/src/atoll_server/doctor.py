@@ -17,6 +17,7 @@ from pathlib import Path
 from atoll_server import privileges
 from atoll_server.engine.engine import AGENT_BINARY
 from atoll_server.engine.model import RuntimeKind
+from atoll_server.network.namespace import find_fault
 from atoll_server.runtimes import gvisor
 from atoll_server.runtimes.container import Crun, Runc
 from atoll_server.runtimes.detect import ask_version, find_program
@@ -48,7 +49,10 @@ class Program:
 
 @dataclass(frozen=True)
 class HostFacts:
-    """What was read of the host. `programs` holds those that were found, by name; `missing` are capabilities."""
+    """What was read of the host. `programs` holds those that were found, by name; `missing` are capabilities.
+
+    `network_fault`: why no sandbox can have a network.
+    """
 
     system: str
     machine: str
@@ -67,6 +71,7 @@ class HostFacts:
     disk_mb: int
     state_directory: str
     missing: tuple[str, ...] = ()
+    network_fault: str | None = None
 
 
 @dataclass(frozen=True)
@@ -110,7 +115,7 @@ def diagnose(facts: HostFacts) -> Report:
     )
     container = (_container(facts), _user_namespaces(facts), _idmapped(facts))
     gvisor = _gvisor(facts)
-    minor = (_nftables(facts), _memory(facts), _disk(facts))
+    minor = (_network(facts), _memory(facts), _disk(facts))
     runtimes = _usable(shared, container=container, gvisor=gvisor)
     rest = tuple(_as_warning(finding) if runtimes else finding for finding in (gvisor, *container))
     return Report(shared[:3] + rest + shared[3:] + minor, runtimes, _isolation(facts, runtimes))
@@ -264,11 +269,12 @@ def _idmapped(facts: HostFacts) -> Finding:
 # What sandboxes can do without.
 
 
-def _nftables(facts: HostFacts) -> Finding:
-    if "nft" in facts.programs:
-        return Finding("nftables", Mark.FINE, facts.programs["nft"].path)
-    detail = "nft is not installed, so no sandbox can have a network"
-    return Finding("nftables", Mark.WARNING, detail, "install the package nftables")
+def _network(facts: HostFacts) -> Finding:
+    fault = "ip is not installed" if "ip" not in facts.programs else facts.network_fault
+    if fault is None:
+        return Finding("network", Mark.FINE, "veth pairs, and nftables with tproxy")
+    advice = "install the package iproute2, and use a kernel with veth and nft_tproxy"
+    return Finding("network", Mark.WARNING, f"no sandbox can have one: {fault}", advice)
 
 
 def _memory(facts: HostFacts) -> Finding:
@@ -313,6 +319,7 @@ def collect_facts(state_directory: Path, *, agent: Path = AGENT_BINARY) -> HostF
         disk_mb=_free_disk(state_directory),
         state_directory=str(state_directory),
         missing=_read_missing(),
+        network_fault=find_fault() if platform.system() == "Linux" else "this is not Linux",
     )
 
 
@@ -323,7 +330,7 @@ def _read_missing() -> tuple[str, ...]:
 
 
 def _find_programs() -> dict[str, Program]:
-    found = {name: find_program(name) for name in ("crun", "runc", "runsc", "nft", "mkfs.ext4")}
+    found = {name: find_program(name) for name in ("crun", "runc", "runsc", "ip", "mkfs.ext4")}
     return {
         name: Program(path, ask_version(path) if name in _RUNTIMES else "")
         for name, path in found.items()

@@ -48,7 +48,7 @@ from atoll_server.listeners import (
 )
 from atoll_server.proxy.front import Front
 from atoll_server.settings import Settings
-from atoll_server.wiring import api_settings, engine_settings
+from atoll_server.wiring import api_settings, engine_settings, network_settings
 
 logger = logging.getLogger(__name__)
 
@@ -95,8 +95,9 @@ async def _serve(settings: Settings, clock: Clock) -> None:
         keys, key_text = _load_keys(settings, store, clock)
         listeners = stack.enter_context(listening(settings))
         previews = stack.enter_context(listening_for_previews(settings))
-        api = api_settings(settings, preview_url(settings, previews, listeners))
-        async with Engine.open(engine_settings(settings, api), store, clock) as engine:
+        network = network_settings(settings)
+        api = api_settings(settings, preview_url(settings, previews, listeners), network)
+        async with Engine.open(engine_settings(settings, api, network), store, clock) as engine:
             announce = _announcement(settings, listeners, engine, key_text)
             async with _pruning(settings, store, clock):
                 front = Front(

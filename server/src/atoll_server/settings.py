@@ -180,6 +180,12 @@ class Settings:
         "who is asked for the names that sandboxes may reach, `ADDRESS` or `ADDRESS:PORT`; the "
         "host's own unless said",
     )
+    network_default: str = setting(
+        "allow",
+        "what a sandbox may reach that does not say: everything but what is never reached, nothing "
+        "yet, or it has no network at all; `none` also where this host gives no networks",
+        one_of=("allow", "deny", "none"),
+    )
     network_open: tuple[str, ...] = setting(
         (), "private addresses that policies may open nevertheless: `10.1.2.3:5432`, `10.9.0.0/24`"
     )

@@ -21,6 +21,8 @@ from atoll_server.engine.model import RuntimeKind
 from atoll_server.engine.pool_plan import PoolSettings
 from atoll_server.network.addresses import parse_opening
 from atoll_server.network.egress import EgressSettings
+from atoll_server.network.namespace import find_fault
+from atoll_server.network.policy import NO_NETWORK, Default, Policy
 from atoll_server.network.surroundings import (
     find_own_addresses,
     parse_name_servers,
@@ -36,7 +38,9 @@ POOL_SIZE: Final = 4
 PROXY_USER: Final = 65_400
 
 
-def engine_settings(settings: Settings, api: ApiSettings) -> EngineSettings:
+def engine_settings(
+    settings: Settings, api: ApiSettings, network: EgressSettings | None
+) -> EngineSettings:
     return EngineSettings(
         state_dir=settings.state_dir,
         run_dir=settings.run_dir,
@@ -55,17 +59,20 @@ def engine_settings(settings: Settings, api: ApiSettings) -> EngineSettings:
         pool=_pool_settings(settings),
         sweep_every=settings.sweep_every_ms / 1000,
         standing=(parse_spec(CreateSandbox(image=settings.default_image or HOST), api),),
-        network=_network_settings(settings),
+        network=network,
     )
 
 
-def _network_settings(settings: Settings) -> EgressSettings | None:
+def network_settings(settings: Settings) -> EgressSettings | None:
     """How sandboxes get a network; None where this host cannot give one."""
-    if shutil.which("nft") is None or shutil.which("ip") is None:
-        logger.warning("no sandbox can have a network: install the packages nftables and iproute2")
+    if shutil.which("ip") is None:
+        logger.warning("no sandbox can have a network: install the package iproute2")
         return None
     if not privileges.can_make_networks(privileges.held()):
         logger.warning("no sandbox can have a network: CAP_NET_ADMIN or CAP_NET_RAW is missing")
+        return None
+    if (fault := find_fault()) is not None:
+        logger.warning("no sandbox can have a network: %s, see `atoll doctor`", fault)
         return None
     try:
         for opening in settings.network_open:
@@ -93,7 +100,9 @@ def _pool_settings(settings: Settings) -> PoolSettings:
     )
 
 
-def api_settings(settings: Settings, preview_url: str) -> ApiSettings:
+def api_settings(
+    settings: Settings, preview_url: str, network: EgressSettings | None
+) -> ApiSettings:
     return ApiSettings(
         default_image=settings.default_image,
         max_lifetime_ms=settings.max_lifetime_ms,
@@ -102,6 +111,7 @@ def api_settings(settings: Settings, preview_url: str) -> ApiSettings:
         auth_failures_per_minute=settings.auth_failures_per_minute,
         upload_idle_ms=settings.upload_idle_ms,
         limits=_limit_settings(settings),
+        default_network=Policy(Default(settings.network_default)) if network else NO_NETWORK,
         preview_url=preview_url,
         version=__version__,
     )

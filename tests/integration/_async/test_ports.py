@@ -184,3 +184,18 @@ async def test_ports_of_a_sandbox_that_has_ended_are_gone(client: AsyncAtoll, ru
         await ended.get_ports()
     with pytest.raises(atoll.SandboxNotFound):
         await ended.dial(3000)
+
+
+async def test_sandbox_exposes_only_what_it_was_created_to(client: AsyncAtoll) -> None:
+    network = {"egress": {"default": "deny"}, "ingress": {"allow_ports": [4021]}}
+    async with await client.sandboxes.create("host", network=network) as sandbox:
+        assert (await sandbox.expose_port(4021)).port == 4021
+        with pytest.raises(atoll.InvalidPort, match="created to expose are 4021"):
+            await sandbox.expose_port(4022)
+
+        # What is said for visitors does not bind who has the key.
+        process = await serve_echo(sandbox, 4022)
+        async with await sandbox.dial(4022) as stream:
+            await stream.send(b"hello")
+            assert await stream.receive() == b"hello"
+        await process.kill()

@@ -185,3 +185,18 @@ def test_ports_of_a_sandbox_that_has_ended_are_gone(client: Atoll, runtime: str)
         ended.get_ports()
     with pytest.raises(atoll.SandboxNotFound):
         ended.dial(3000)
+
+
+def test_sandbox_exposes_only_what_it_was_created_to(client: Atoll) -> None:
+    network = {"egress": {"default": "deny"}, "ingress": {"allow_ports": [4021]}}
+    with client.sandboxes.create("host", network=network) as sandbox:
+        assert (sandbox.expose_port(4021)).port == 4021
+        with pytest.raises(atoll.InvalidPort, match="created to expose are 4021"):
+            sandbox.expose_port(4022)
+
+        # What is said for visitors does not bind who has the key.
+        process = serve_echo(sandbox, 4022)
+        with sandbox.dial(4022) as stream:
+            stream.send(b"hello")
+            assert stream.receive() == b"hello"
+        process.kill()

@@ -122,6 +122,7 @@ async def test_the_pool_and_what_runs_are_told_and_what_has_ended_is_not() -> No
     assert found[labelled(memory, sandbox=running, runtime="gvisor")] == 300
     assert labelled(memory, sandbox=ended, runtime="gvisor") not in found
     shape = {"image": "host", "runtime": "gvisor", "memory_mb": "4096", "disk_mb": "10240"}
+    shape |= {"open_files": "65536", "network": "none"}
     assert found[labelled("atoll_pool_hits_total", **shape)] == 5
 
 

@@ -17,7 +17,8 @@ SHOWN = {
         "default": "deny",
         "allow": ["a.test:80,443", "*.b.test:22", "93.184.216.0/24"],
         "deny": [],
-    }
+    },
+    "ingress": None,
 }
 
 
@@ -49,6 +50,11 @@ async def test_policy_that_names_no_default_denies() -> None:
         {"egress": {"permit": []}},
         {"egress": {"allow": ["a.test"] * 257}},
         {"outgoing": {}},
+        {"ingress": {"ports": [3000]}},
+        {"ingress": {"allowPorts": [80]}},
+        {"ingress": {"allowPorts": [70000]}},
+        {"ingress": {"allowPorts": ["3000"]}},
+        {"ingress": {"allowPorts": [3000] * 101}},
         "allow",
     ],
 )
@@ -92,3 +98,31 @@ async def test_sandbox_without_a_network_gets_none_later() -> None:
     answer = await client.request("PUT", f"/v1/sandboxes/{sandbox_id}/network", POLICY)
 
     assert answer.json["error"]["code"] == "INVALID_CONFIG"
+
+
+async def test_ports_that_may_be_exposed_are_shown_in_order() -> None:
+    answer = await create(Client(), {"ingress": {"allowPorts": [8080, 3000, 8080]}})
+
+    assert answer.status == 201
+    assert answer.json["network"]["ingress"] == {"allowPorts": [3000, 8080]}
+    assert answer.json["network"]["egress"]["default"] == "deny"
+
+
+async def test_ports_that_may_be_exposed_are_shown_without_a_network() -> None:
+    network = {"egress": {"default": "none"}, "ingress": {"allowPorts": []}}
+    answer = await create(Client(), network)
+
+    assert answer.json["network"]["egress"]["default"] == "none"
+    assert answer.json["network"]["ingress"] == {"allowPorts": []}
+
+
+async def test_ports_that_may_be_exposed_stay_as_they_were_said_first() -> None:
+    client = Client()
+    sandbox_id = (await create(client, {"ingress": {"allowPorts": [3000]}})).json["id"]
+    path = f"/v1/sandboxes/{sandbox_id}/network"
+
+    refused = await client.request("PUT", path, {"ingress": {"allowPorts": [3001]}})
+    changed = await client.request("PUT", path, {"egress": {"default": "allow"}})
+
+    assert refused.json["error"]["code"] == "INVALID_CONFIG"
+    assert changed.json["network"]["ingress"] == {"allowPorts": [3000]}

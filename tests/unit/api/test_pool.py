@@ -32,6 +32,7 @@ async def test_the_pool_is_shown_with_what_it_holds() -> None:
                 "died": 9,
                 "retired": 10,
                 "openFiles": 65536,
+                "network": False,
             }
         ],
     }

@@ -41,21 +41,47 @@ class Ended:
 
 @contextlib.asynccontextmanager
 async def opened(
-    tmp_path: Path, *scripts: Script, streams: Streams | None = None, ended: Ended | None = None
+    tmp_path: Path,
+    *scripts: Script,
+    streams: Streams | None = None,
+    ended: Ended | None = None,
+    exposable: tuple[int, ...] | None = None,
 ) -> AsyncIterator[Ports]:
     with contextlib.closing(SqliteStore(tmp_path / "atoll.db")) as store:
         async with peer(tmp_path, *scripts or (say(),)) as agent:
-            yield make_ports(agent, store, streams or Streams(), ended or Ended())
+            yield make_ports(agent, store, streams or Streams(), ended or Ended(), exposable)
             if not scripts:
                 with contextlib.suppress(Exception):
                     await agent.hello(1)  # the one script that has to be played
 
 
-def make_ports(agent: AgentClient, store: SqliteStore, streams: Streams, ended: Ended) -> Ports:
+def make_ports(
+    agent: AgentClient,
+    store: SqliteStore,
+    streams: Streams,
+    ended: Ended,
+    exposable: tuple[int, ...] | None = None,
+) -> Ports:
     clock = ManualClock()
     tokens = PreviewTokens(bytes(32), clock)
     exposures = Exposures(store, clock)
-    return Ports(agent, ID, exposures, tokens, asyncio.Lock(), streams, ended.check)
+    return Ports(agent, ID, exposures, tokens, asyncio.Lock(), streams, ended.check, exposable)
+
+
+async def test_only_ports_that_the_sandbox_was_created_to_expose_are_exposed(
+    tmp_path: Path,
+) -> None:
+    async with opened(tmp_path, exposable=(3000,)) as ports:
+        assert (await ports.expose(3000)).port == 3000
+        with pytest.raises(errors.InvalidPort, match="created to expose are 3000"):
+            await ports.expose(3001)
+        assert [exposed.port for exposed in ports.list()] == [3000]
+
+
+async def test_sandbox_may_be_created_to_expose_nothing(tmp_path: Path) -> None:
+    async with opened(tmp_path, exposable=()) as ports:
+        with pytest.raises(errors.InvalidPort, match="are none"):
+            await ports.expose(3000)
 
 
 async def test_wait_is_cut_to_what_an_agent_takes(tmp_path: Path) -> None:

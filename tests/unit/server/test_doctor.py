@@ -12,7 +12,7 @@ from atoll_server.engine.model import RuntimeKind
 CRUN = Program("/usr/bin/crun", "version 1.8.1")
 RUNC = Program("/usr/sbin/runc", "version 1.1.5")
 RUNSC = Program("/usr/bin/runsc", "version release-20240729.0")
-NFT = Program("/usr/sbin/nft", "")
+IP = Program("/usr/sbin/ip", "")
 MKFS = Program("/usr/sbin/mkfs.ext4", "")
 
 GOOD = HostFacts(
@@ -21,7 +21,7 @@ GOOD = HostFacts(
     kernel=(6, 1),
     distribution="Debian GNU/Linux 12 (bookworm)",
     root=True,
-    programs={"crun": CRUN, "runc": RUNC, "runsc": RUNSC, "nft": NFT, "mkfs.ext4": MKFS},
+    programs={"crun": CRUN, "runc": RUNC, "runsc": RUNSC, "ip": IP, "mkfs.ext4": MKFS},
     cgroup="v2",
     controllers=frozenset({"cpu", "memory", "pids", "io"}),
     user_namespaces=96_365,
@@ -45,7 +45,7 @@ fine    id-mapped mounts  /usr is on ext4
 fine    cgroups           v2, controllers cpu, memory, pids
 fine    disk images       loop devices and ext4
 fine    overlayfs         in the kernel
-fine    nftables          /usr/sbin/nft
+fine    network           veth pairs, and nftables with tproxy
 fine    memory            16000 MiB available
 fine    disk              50000 MiB free for /var/lib/atoll
 auto: gvisor (runsc, systrap): a kernel of its own in user space
@@ -63,7 +63,8 @@ fine    id-mapped mounts  /usr is on ext4
 fine    cgroups           v2, controllers cpu, memory, pids
 fine    disk images       loop devices and ext4
 fine    overlayfs         in the kernel
-warning nftables          nft is not installed, so no sandbox can have a network -> install the package nftables
+warning network           no sandbox can have one: ip is not installed -> install the package iproute2, \
+and use a kernel with veth and nft_tproxy
 fine    memory            16000 MiB available
 fine    disk              50000 MiB free for /var/lib/atoll
 auto: none: sandboxes cannot run here
@@ -96,7 +97,7 @@ def test_good_host_is_ready_and_takes_gvisor() -> None:
 
 
 def test_host_without_any_runtime_is_told_what_to_install() -> None:
-    report = diagnose(without("crun", "runc", "runsc", "nft"))
+    report = diagnose(without("crun", "runc", "runsc", "ip"))
 
     assert render(report) == BARE_REPORT
     assert not report.ready
@@ -187,7 +188,8 @@ def test_what_only_containers_need_leaves_gvisor(facts: HostFacts) -> None:
 @pytest.mark.parametrize(
     ("facts", "subject"),
     [
-        (without("nft"), "nftables"),
+        (without("ip"), "network"),
+        (replace(GOOD, network_fault="the kernel refused to add rule 6"), "network"),
         (replace(GOOD, memory_mb=100), "memory"),
         (replace(GOOD, disk_mb=100), "disk"),
         (replace(GOOD, usr_filesystem="overlay"), "id-mapped mounts"),

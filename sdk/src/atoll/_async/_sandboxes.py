@@ -98,12 +98,12 @@ class AsyncSandboxes:
         What is not given comes from the client's `defaults`, else from the server: 2 CPUs, 4096 MB of memory, 10240 MB
         of disk, `/workspace`, a lifetime (`timeout_ms`) of 300,000 ms. `pids` are processes and threads at once,
         `open_files` those of one process. `cpu` to `open_files` are the same as in `resources`, and win. `network` is
-        what it may reach: `"none"` (which it is if absent, and for good), `"deny"`, `"allow"`, or such as
-        `{"allow": ["example.com", "*.example.com:22"], "deny": []}`, which denies what it does not name. `secrets` are
-        environment variables that hold a placeholder inside, in whose place a value is put on its way to the hosts of
-        the secret: `{"API_KEY": Secret("sk-…", hosts=["api.example.com"])}`. Raises
+        what it may reach: `"allow"` (which it is if absent, unless the server has another default), `"deny"`, `"none"`
+        (for good), or such as `{"allow": ["example.com", "*.example.com:22"], "deny": []}`, which denies what it does
+        not name. `secrets` are environment variables that hold a placeholder inside, in whose place a value is put on
+        its way to the hosts of the secret: `{"API_KEY": Secret("sk-…", hosts=["api.example.com"])}`. Raises
         `InvalidConfig` for what cannot be, `ResourceExhausted` when there is no room, `RuntimeUnavailable` when the
-        server has no such runtime.
+        server has no such runtime, or a network is asked for and it gives none.
         """
         flat = {
             "cpu": cpu,

@@ -30,7 +30,7 @@ OpenFiles = Annotated[int | None, typer.Option(help="Open files of one process."
 NetworkDefault = Annotated[
     str | None,
     typer.Option(
-        help="What it may reach that --allow does not name: none, deny or allow; else none."
+        help="What it may reach: none, deny or allow; else as the server has it, with --allow deny."
     ),
 ]
 Allow = Annotated[

@@ -14,7 +14,18 @@ from ._terminal import show_json, show_table
 if TYPE_CHECKING:
     from atoll import PoolShape
 
-COLUMNS = ("IMAGE", "RUNTIME", "MEMORY", "DISK", "IDLE", "BUILDING", "TARGET", "HITS", "MISSES")
+COLUMNS = (
+    "IMAGE",
+    "RUNTIME",
+    "MEMORY",
+    "DISK",
+    "NETWORK",
+    "IDLE",
+    "BUILDING",
+    "TARGET",
+    "HITS",
+    "MISSES",
+)
 
 
 def pool(
@@ -39,5 +50,6 @@ def pool(
 
 def _row(shape: PoolShape) -> tuple[str, ...]:
     numbers = (shape.idle, shape.building, shape.target, shape.hits, shape.misses)
+    network = "yes" if shape.network else "none"
     sizes = (f"{shape.memory_mb} MiB", f"{shape.disk_mb} MiB")
-    return (shape.image, shape.runtime.value, *sizes, *map(str, numbers))
+    return (shape.image, shape.runtime.value, *sizes, network, *map(str, numbers))

@@ -9,6 +9,7 @@ from enum import Enum
 from ._fields import described
 
 MAX_NETWORK_RULES = 256
+MAX_EXPOSED_PORTS = 100
 
 
 class EgressDefault(str, Enum):
@@ -40,10 +41,23 @@ class Egress:
 
 
 @dataclass(frozen=True)
+class Ingress:
+    """What may be reached of a sandbox from outside. It is said when a sandbox is created, and for good."""
+
+    allow_ports: list[int] = field(
+        default_factory=list,
+        metadata=described("may be exposed, and no others", max_items=MAX_EXPOSED_PORTS),
+    )
+
+
+@dataclass(frozen=True)
 class Network:
     """The network of a sandbox."""
 
     egress: Egress = field(default_factory=Egress)
+    ingress: Ingress | None = field(
+        default=None, metadata=described("null: any port may be exposed")
+    )
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,7 @@ class CreateSandbox:
     )
     runtime: Runtime = field(default=Runtime.AUTO, metadata=described("what isolates it"))
     network: Network | None = field(
-        default=None, metadata=described("what it may reach; nothing if absent, not even later")
+        default=None, metadata=described("what it may reach; as the server has it if absent")
     )
     secrets: dict[str, Secret] = field(
         default_factory=dict,

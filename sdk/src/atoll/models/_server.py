@@ -63,6 +63,9 @@ class PoolShape:
     died: int
     retired: int = field(metadata=described("ended because too old or not wanted"))
     open_files: int = 65_536
+    network: bool = field(
+        default=False, metadata=described("whether they have one; what it may reach is said late")
+    )
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from prometheus_client.registry import Collector
 from atoll_server.engine.engine import Engine
 from atoll_server.engine.model import Sandbox, Usage
 from atoll_server.engine.pool import ShapeStatistics
+from atoll_server.engine.pool_plan import Shape
 from atoll_server.engine.statistics import EngineStatistics
 
 SANDBOX_SERIES_LIMIT = 1000
@@ -122,7 +123,7 @@ _POOL_COUNTS = (
 
 
 def _render_pool(shapes: Sequence[ShapeStatistics]) -> Iterator[Metric]:
-    labels = ("image", "runtime", "memory_mb", "disk_mb")
+    labels = ("image", "runtime", "memory_mb", "disk_mb", "open_files", "network")
     families: list[tuple[str, GaugeMetricFamily | CounterMetricFamily]] = [
         *(
             (name, GaugeMetricFamily(f"atoll_pool_{name}", text, labels=labels))
@@ -135,10 +136,15 @@ def _render_pool(shapes: Sequence[ShapeStatistics]) -> Iterator[Metric]:
     ]
     for name, family in families:
         for it in shapes:
-            shape = it.shape
-            values = (shape.image, shape.runtime.value, str(shape.memory_mb), str(shape.disk_mb))
-            family.add_metric(values, getattr(it, name))
+            family.add_metric(_labels_of(it.shape), getattr(it, name))
         yield family
+
+
+def _labels_of(shape: Shape) -> tuple[str, ...]:
+    """All that tells one shape from another, or there would be two numbers under one name."""
+    sizes = (shape.memory_mb, shape.disk_mb, shape.open_files)
+    network = "yes" if shape.network else "none"
+    return (shape.image, shape.runtime.value, *map(str, sizes), network)
 
 
 def _render_usages(usages: Sequence[tuple[Sandbox, Usage]]) -> Iterator[Metric]:

@@ -33,6 +33,7 @@ from atoll_server.engine.keys import ApiKey, Keys
 from atoll_server.engine.keys import Scope as KeyScope
 from atoll_server.engine.limits import LimitSettings
 from atoll_server.engine.model import SandboxId
+from atoll_server.network.policy import NO_NETWORK, Policy
 
 Record = TypeVar("Record")
 Result = TypeVar("Result")
@@ -289,6 +290,7 @@ class ApiSettings:
     auth_failures_per_minute: int = 60
     upload_idle_ms: int = 60_000
     limits: LimitSettings = LimitSettings()
+    default_network: Policy = NO_NETWORK
     preview_url: str = "http://{port}-{label}.localhost/"
     version: str = "0"
 

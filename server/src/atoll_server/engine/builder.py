@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 
 from atoll_server.agent.client import AgentClient
@@ -20,7 +21,6 @@ from atoll_server.engine.site import Site, Sites
 from atoll_server.engine.threads import in_thread
 from atoll_server.network.egress import NetworkFailed
 from atoll_server.network.link import GATEWAY_ADDRESS
-from atoll_server.network.policy import NO_NETWORK
 
 _log = logging.getLogger(__name__)
 
@@ -89,17 +89,19 @@ class Builder:
         Raises `InvalidConfig` for a working directory that cannot be made, and `Internal` where the sandbox has died.
         """
         try:
-            await in_thread(lambda: self._sites.fit(blank.site, spec))
-            if spec.workdir == blank.workdir:
-                await blank.agent.reach()
-            else:
-                await _make_workdir(blank, spec.workdir)
-            if spec.network != NO_NETWORK:
-                await _name_resolver(blank.agent)
+            await _all_of(
+                in_thread(lambda: self._sites.fit(blank.site, spec)),
+                _find_workdir(blank, spec.workdir),
+            )
             certificate = await in_thread(lambda: self._sites.give_secrets(blank.site))
             if certificate is not None:
                 await trust.install(blank.agent, certificate)
-        except (AgentFailure, OSError, NetworkFailed) as error:
+        except NetworkFailed as error:
+            _log.warning("the network of sandbox %s does not answer: %s", blank.id, error)
+            raise errors.Internal(
+                "the sandbox did not start: its network did not answer"
+            ) from error
+        except (AgentFailure, OSError) as error:
             raise errors.Internal("the sandbox did not start: its agent did not answer") from error
 
     async def remove(self, blank: Blank) -> None:
@@ -121,6 +123,8 @@ class Builder:
             await blank.agent.hello(HANDSHAKE_TIMEOUT)
             await self.configure(blank.agent)
             await _make_workdir(blank, blank.workdir)
+            if blank.site.network is not None:
+                await _name_resolver(blank.agent)
         except errors.InvalidConfig:
             await self.remove(blank)
             raise
@@ -137,6 +141,21 @@ class Builder:
             yield
         finally:
             self.at_work.discard(sandbox_id)
+
+
+async def _all_of(*works: Awaitable[object]) -> None:
+    """Do them side by side, each to its end, and raise what the first of them did that failed."""
+    for outcome in await asyncio.gather(*works, return_exceptions=True):
+        if isinstance(outcome, BaseException):
+            raise outcome
+
+
+async def _find_workdir(blank: Blank, workdir: str) -> None:
+    """Have a working directory, and an agent that listens."""
+    if workdir == blank.workdir:
+        await blank.agent.reach()
+    else:
+        await _make_workdir(blank, workdir)
 
 
 async def _make_workdir(blank: Blank, workdir: str) -> None:

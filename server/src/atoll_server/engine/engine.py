@@ -42,13 +42,13 @@ from atoll_server.engine.pool_plan import PoolSettings, Shape
 from atoll_server.engine.ports import Ports
 from atoll_server.engine.preview_tokens import SECRET_NAME, PreviewTokens
 from atoll_server.engine.processes import KEEP_ENDED, KEEP_ENDED_SECONDS, Processes
-from atoll_server.engine.site import HostPaths, Sites
+from atoll_server.engine.site import NO_NETWORKS, HostPaths, Sites
 from atoll_server.engine.statistics import EngineStatistics
 from atoll_server.engine.store import Store
 from atoll_server.engine.watches import Watches
 from atoll_server.network.control import Report
 from atoll_server.network.egress import Egress, EgressSettings
-from atoll_server.network.policy import Policy
+from atoll_server.network.policy import Default, Policy
 from atoll_server.runtimes.base import Runtime
 from atoll_server.runtimes.cgroups import CgroupError, Cgroups
 from atoll_server.runtimes.detect import Runtimes, find_runtimes
@@ -140,6 +140,7 @@ class Engine:
             chronicle=chronicle,
             standing=standing,
             sweep_every=settings.sweep_every,
+            starts_network=any(shape.network for shape in standing),
             on_end=exposures.forget,
         )
         async with lifecycle.running():
@@ -183,6 +184,8 @@ class Engine:
         Raises `InvalidConfig` (image), `RuntimeUnavailable`, `ResourceExhausted` or `Internal`; then nothing is left.
         """
         self._images.check(spec.image)
+        if spec.network.default is not Default.NONE and self._settings.network is None:
+            raise errors.RuntimeUnavailable(NO_NETWORKS)
         usable = self._runtimes.usable
         kind = spec.runtime or self._settings.runtime or next(iter(usable))
         if kind not in usable:
@@ -338,6 +341,7 @@ class Engine:
             live.lock,
             live.streams,
             lambda: self._lifecycle.live(sandbox_id),
+            live.sandbox.spec.exposable,
         )
 
     def preview(self, port: int, label: str, token: str | None) -> Preview | None:

@@ -48,7 +48,7 @@ from atoll_server.engine.tasks import Tasks, outcome
 from atoll_server.engine.threads import in_thread
 from atoll_server.network.control import Report
 from atoll_server.network.news import Told
-from atoll_server.network.policy import NO_NETWORK, Policy
+from atoll_server.network.policy import Policy
 
 _log = logging.getLogger(__name__)
 
@@ -71,6 +71,7 @@ class Lifecycle:
         chronicle: Chronicle,
         standing: Sequence[Shape] = (),
         sweep_every: float = SWEEP_EVERY,
+        starts_network: bool = False,
         on_end: Callable[[SandboxId], Awaitable[None]],
     ) -> None:
         self._sites = sites
@@ -88,6 +89,7 @@ class Lifecycle:
             sites, known=self._known, running=self._running_sites, mourn=self._on_found_dead
         )
         self._sweep_every = sweep_every
+        self._starts_network = starts_network
         self._recovery = Recovery(sites, builder, store)
         self._meter = Meter(sites, clock)
         self._networks = Networks(sites)
@@ -113,6 +115,8 @@ class Lifecycle:
             self.tasks.run_endless(self._deadlines.run(self._clock, self._on_due))
             try:
                 await self._recover()
+                if self._starts_network:
+                    self.tasks.run(self._sweeper.start_network())
                 self._filling = self.tasks.run_vital(self.pool.run())
                 self.tasks.run_endless(self._sweeper.run(self._clock, self._sweep_every))
                 self.tasks.run_endless(self._network_watch.run())
@@ -220,14 +224,13 @@ class Lifecycle:
     async def _create(self, spec: SandboxSpec, kind: RuntimeKind, isolation: str) -> Sandbox:
         self._admit(spec.limits)
         shape = Shape.of(spec, kind)
-        # What the pool holds has no network, which cannot be given late.
-        while spec.network == NO_NETWORK and (blank := self.pool.take(shape)) is not None:
+        while (blank := self.pool.take(shape)) is not None:
             creating = self._sandbox(blank.id, spec, kind, isolation)
             try:
                 async with self._being_created(creating):
                     return await self._claim(blank, creating, is_new=True)
             except errors.Internal:
-                # It died at this moment, and nobody has heard of it.
+                # It or its network died at this moment, and nobody has heard of it.
                 self.pool.note_death(shape)
             except errors.EngineError as error:
                 self._chronicle.created(creating)

@@ -57,7 +57,10 @@ class Limits:
 
 @dataclass(frozen=True)
 class SandboxSpec:
-    """What a sandbox should be. `runtime` None leaves the choice to the engine."""
+    """What a sandbox should be. `runtime` None leaves the choice to the engine.
+
+    `exposable`: the ports that may be exposed, None for all that ever may.
+    """
 
     image: str
     limits: Limits
@@ -69,6 +72,7 @@ class SandboxSpec:
     runtime: RuntimeKind | None = None
     network: Policy = NO_NETWORK
     secrets: tuple[Secret, ...] = ()
+    exposable: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)

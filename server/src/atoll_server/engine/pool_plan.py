@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from atoll_server.engine.model import OPEN_FILES, Limits, RuntimeKind, SandboxId, SandboxSpec
+from atoll_server.network.policy import NO_NETWORK, NOTHING_YET, Default
 
 USUAL_WORKDIR: Final = "/workspace"
 # Half of a shape's demand is forgotten after so many seconds without more of it.
@@ -28,16 +29,23 @@ class Shape:
     memory_mb: int
     disk_mb: int
     open_files: int = OPEN_FILES
+    network: bool = False
 
     @classmethod
     def of(cls, spec: SandboxSpec, runtime: RuntimeKind) -> Shape:
         limits = spec.limits
-        return cls(spec.image, runtime, limits.memory_mb, limits.disk_mb, limits.open_files)
+        network = spec.network.default is not Default.NONE
+        return cls(
+            spec.image, runtime, limits.memory_mb, limits.disk_mb, limits.open_files, network
+        )
 
     def spec(self) -> SandboxSpec:
-        """What to build. All that can be given late is nothing yet, but for the directory that most will want."""
+        """What to build. What can be given late is nothing yet, but for the directory that most will want."""
         limits = Limits(1, self.memory_mb, self.disk_mb, open_files=self.open_files)
-        return SandboxSpec(self.image, limits, {}, USUAL_WORKDIR, 0.0, 0.0, {}, self.runtime)
+        policy = NOTHING_YET if self.network else NO_NETWORK
+        return SandboxSpec(
+            self.image, limits, {}, USUAL_WORKDIR, 0.0, 0.0, {}, self.runtime, policy
+        )
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,7 @@ class Ports:
         lock: asyncio.Lock,
         streams: Streams,
         check: Callable[[], object],
+        exposable: tuple[int, ...] | None = None,
     ) -> None:
         self._agent = agent
         self._sandbox_id = sandbox_id
@@ -72,9 +73,11 @@ class Ports:
         self._lock = lock
         self._streams = streams
         self._check = check
+        self._exposable = exposable
 
     async def expose(self, port: int, *, is_private: bool | None = None) -> ExposedPort:
         """Let the outside reach a port; may be repeated. Raises `InvalidPort` or `ResourceExhausted`."""
+        self._check_ingress(port)
         async with self._lock:
             self._check()
             return await self._exposures.expose(self._sandbox_id, port, is_private=is_private)
@@ -126,6 +129,14 @@ class Ports:
             raise
         stream.on_close = self._streams.give
         return stream
+
+    def _check_ingress(self, port: int) -> None:
+        if self._exposable is not None and port not in self._exposable:
+            listed = ", ".join(map(str, self._exposable)) or "none"
+            raise errors.InvalidPort(
+                f"port {port} cannot be exposed: the ports that this sandbox was created to expose are {listed}",
+                sandbox_id=self._sandbox_id,
+            )
 
     @contextlib.contextmanager
     def _translated(self, port: int | None) -> Iterator[None]:

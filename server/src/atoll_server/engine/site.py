@@ -42,6 +42,9 @@ from atoll_server.runtimes.usage import read_usage
 _log = logging.getLogger(__name__)
 
 KILL_TIMEOUT = 20.0
+NO_NETWORKS = (
+    "this host gives no sandbox a network, see `atoll doctor`; create it with network none"
+)
 # What `st_blocks` counts, whatever the file system's own blocks are.
 _BLOCK = 512
 
@@ -203,11 +206,16 @@ class Sites:
         return site.pid is not None and site.pid in site.group.pids()
 
     def fit(self, site: Site, spec: SandboxSpec) -> None:
-        """Wake it, set those limits that can be set late, and take the rest of `spec` as it is."""
+        """Wake it, and set what can be set late: some limits, what its network may reach. Raises `NetworkFailed`.
+
+        For what was built ahead that is told whatever held before, which shows that somebody serves the network.
+        """
         site.wake()
         if site.spec.limits != spec.limits:
             pids = spec.limits.pids + site.runtime.capabilities.pids_overhead
             site.group.set_late(cpus=spec.limits.cpu, pids=pids)
+        if site.network is not None and site.spec is not spec:
+            self.set_network(site, spec.network)
         site.spec = spec
 
     def give_secrets(self, site: Site) -> str | None:
@@ -256,6 +264,11 @@ class Sites:
         with self._policies:
             policies: dict[str, Policy] = {it.sandbox_id: it.spec.network for it in sites}
             self._egress.keep(policies, only_these=only_these)
+
+    def start_network(self) -> None:
+        """Have what serves networks started before the first sandbox asks for one. Raises `NetworkFailed`."""
+        if self._egress is not None:
+            self._egress.start()
 
     def set_network(self, site: Site, policy: Policy) -> None:
         """Let another policy hold; what that does not allow is cut. Raises `NetworkFailed`."""
@@ -358,9 +371,7 @@ class Sites:
         if site.spec.network.default is Default.NONE:
             return
         if self._egress is None:
-            raise errors.RuntimeUnavailable(
-                "this host gives no sandbox a network, see `atoll doctor`"
-            )
+            raise errors.RuntimeUnavailable(NO_NETWORKS)
         owner = self._ids.namespace(site.ids) if site.ids else None
         site.network = self._egress.attach(site.sandbox_id, site.spec.network, owner).inside
 

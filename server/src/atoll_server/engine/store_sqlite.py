@@ -281,6 +281,7 @@ def _render_sandbox(sandbox: Sandbox) -> str:
                 "runtime": spec.runtime.value if spec.runtime else None,
                 "network": render_policy(spec.network),
                 "secrets": [_render_secret(secret) for secret in spec.secrets],
+                "exposable": spec.exposable,
             },
             "runtime": sandbox.runtime.value,
             "isolation": sandbox.isolation,
@@ -317,6 +318,7 @@ def _parse_sandbox(record: str) -> Sandbox:
             # Records of before there were networks have none.
             network=parse_policy(spec.get("network", NO_NETWORK.default.value)),
             secrets=tuple(map(_parse_secret, spec.get("secrets", ()))),
+            exposable=None if spec.get("exposable") is None else tuple(spec["exposable"]),
         ),
         runtime=RuntimeKind(values["runtime"]),
         isolation=values["isolation"],

@@ -73,6 +73,13 @@ class Sweeper:
         except NetworkFailed as error:
             _log.warning("sandboxes have no network at present: %s", error)
 
+    async def start_network(self) -> None:
+        """Have networks ready before the first sandbox asks. Where that fails, it is told, and they try again."""
+        try:
+            await in_thread(self._sites.start_network)
+        except NetworkFailed as error:
+            _log.warning("sandboxes have no network at present: %s", error)
+
     async def sweep(self, sandbox_id: SandboxId) -> None:
         """Remove what is left of a sandbox that nobody remembers."""
         _log.warning("removing what is left of %s, which nobody remembers", sandbox_id)

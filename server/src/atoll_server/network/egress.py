@@ -72,10 +72,13 @@ class Egress:
         """Called, on whatever thread, when a proxy was started."""
         self._lock = threading.Lock()
         self._keyrings: dict[str, Keyring] = {}
+        self._is_closed = False
 
     def start(self) -> None:
         """Have a proxy, though nobody may want it yet."""
         with self._lock, _failures():
+            if self._is_closed:
+                raise NetworkFailed("the server is ending")
             self._ensure_proxy()
 
     def keep(self, policies: Mapping[str, Policy], *, only_these: bool = False) -> None:
@@ -107,8 +110,11 @@ class Egress:
 
     def update(self, sandbox_id: str, policy: Policy) -> None:
         """Let another policy hold; what it does not allow is cut when this returns."""
-        with self._lock, _failures():
-            self._tell(sandbox_id, policy, is_served=sandbox_id in self._ensure_proxy())
+        with _failures():
+            try:
+                self._control.update(sandbox_id, policy)
+            except ProxyUnavailable:
+                self._serve_anew(sandbox_id, policy)
 
     def remember(self, sandbox_id: str, keyring: Keyring) -> None:
         """Have a sandbox served with these secrets only, whenever that is next begun."""
@@ -152,9 +158,11 @@ class Egress:
         return self._namespaces.list()
 
     def close(self) -> None:
-        """End the proxy, unless sandboxes are left that it serves."""
-        if not self.list():
-            self.stop()
+        """End the proxy, unless sandboxes are left that it serves. None is started any more."""
+        with self._lock:
+            self._is_closed = True
+            if not self.list():
+                self.stop()
 
     def stop(self) -> None:
         """End the proxy. Sandboxes reach nothing any more."""
@@ -187,6 +195,11 @@ class Egress:
                     failures.append(error)
         if failures:
             raise failures[0]
+
+    def _serve_anew(self, sandbox_id: str, policy: Policy) -> None:
+        """Have a sandbox served whose proxy has ended, or was started after it and was never told of it."""
+        with self._lock:
+            self._tell(sandbox_id, policy, is_served=sandbox_id in self._ensure_proxy())
 
     def _tell(self, sandbox_id: str, policy: Policy, *, is_served: bool) -> None:
         # Before it is served, so that no request goes out with its placeholders as they are.

@@ -10,6 +10,9 @@ SANDBOX_ADDRESS = "100.64.0.2"
 GATEWAY_ADDRESS = "100.64.0.1"
 PREFIX = 30
 
+INSIDE_LINK = "eth0"
+EDGE_LINK = "edge0"
+
 DNS_PORT = 53
 PROXY_PORT = 15_001
 """Where every TCP connection is turned to, whatever its address and port."""

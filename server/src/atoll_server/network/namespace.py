@@ -19,18 +19,22 @@ from pathlib import Path
 from typing import TypeVar
 
 from atoll_server import host
+from atoll_server.network import links
+from atoll_server.network.edge_rules import edge_rules
 from atoll_server.network.link import (
     DNS_PORT,
+    EDGE_LINK,
     GATEWAY_ADDRESS,
+    INSIDE_LINK,
     PREFIX,
     PROXY_PORT,
     SANDBOX_ADDRESS,
 )
+from atoll_server.network.netlink import NETFILTER, ROUTE, tell
 from atoll_server.runtimes import kernel
 
 T = TypeVar("T")
 
-_TIMEOUT = 20.0
 _BACKLOG = 1024
 _CLONE_NEWNET = 0x40000000
 _IP_TRANSPARENT = 19
@@ -116,27 +120,13 @@ class NamespaceDirectory:
         return frozenset(path.name.rpartition(".")[0] for path in self._directory.iterdir())
 
 
-def render_edge_rules() -> str:
-    """What the edge does with packets, for nft: the same for every sandbox.
-
-    Without a socket of the proxy's to turn to, `tproxy` does not match, and the connection is refused.
-    """
-    return f"""\
-table inet edge {{
-    chain incoming {{
-        type filter hook prerouting priority mangle; policy drop;
-        iifname "lo" drop
-        meta nfproto != ipv4 drop
-        ip saddr != {SANDBOX_ADDRESS} drop
-        ip daddr {GATEWAY_ADDRESS} udp dport {DNS_PORT} accept
-        ip daddr {GATEWAY_ADDRESS} tcp dport {DNS_PORT} accept
-        meta l4proto tcp tproxy ip to :{PROXY_PORT} accept
-        meta l4proto tcp reject with tcp reset
-        meta l4proto udp reject with icmp type port-unreachable
-        reject with icmp type admin-prohibited
-    }}
-}}
-"""
+def find_fault() -> str | None:
+    """Why no sandbox can have a network on this host, None where one can. Tries it, and leaves nothing behind."""
+    try:
+        _in_thread(_rehearse)
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
 
 
 @contextlib.contextmanager
@@ -152,8 +142,7 @@ def entered(namespace: Path) -> Iterator[None]:
 
 def make_bare(path: Path) -> None:
     """Move the calling thread into a new namespace, and mount that at `path`. The thread must end soon."""
-    if _libc.unshare(_CLONE_NEWNET) < 0:
-        raise OSError(ctypes.get_errno(), "no network namespace could be made")
+    _unshare()
     path.touch(mode=0o600)
     kernel.bind(_OWN, str(path))
 
@@ -171,31 +160,41 @@ def _make_owned(path: Path, user_namespace: int) -> None:
 
 def _prepare_inside(edge: Path) -> None:
     """The sandbox's end, and with it the other."""
-    _forbid_ipv6()
+    # Of the interfaces that are still to come; programs may be at `::1`.
+    _forbid_ipv6("default")
     # To runc's containers it is not their own, and their root would lack the low ports.
     Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").write_text("0", encoding="ascii")
-    _run_ip(
-        f"link add eth0 type veth peer name edge0 netns {edge}",
-        f"address add {SANDBOX_ADDRESS}/{PREFIX} dev eth0",
-        "link set lo up",
-        "link set eth0 up",
-        f"route add default via {GATEWAY_ADDRESS}",
+    with open(edge, "rb") as other:
+        tell(ROUTE, [links.add_veth(INSIDE_LINK, EDGE_LINK, other.fileno())])
+    link = socket.if_nametoindex(INSIDE_LINK)
+    tell(
+        ROUTE,
+        [
+            links.add_address(link, SANDBOX_ADDRESS, PREFIX),
+            links.set_up(links.LOOPBACK),
+            links.set_up(link),
+            links.route_all(GATEWAY_ADDRESS),
+        ],
     )
 
 
 def _prepare_edge() -> None:
-    _forbid_ipv6()
+    _forbid_ipv6("all", "default")
     # A new namespace has this from the host's first one.
     Path("/proc/sys/net/ipv4/ip_forward").write_text("0", encoding="ascii")
-    _run_ip(
-        f"address add {GATEWAY_ADDRESS}/{PREFIX} dev edge0",
-        "link set lo up",
-        # Every address is this one's own, so that the proxy's sockets may be it.
-        "route add local 0.0.0.0/0 dev lo table main",
+    link = socket.if_nametoindex(EDGE_LINK)
+    tell(
+        ROUTE,
+        [
+            links.add_address(link, GATEWAY_ADDRESS, PREFIX),
+            links.set_up(links.LOOPBACK),
+            # Every address is this one's own, so that the proxy's sockets may be it.
+            links.own_all(),
+        ],
     )
     # The rules stand before the first packet can come.
-    host.run(["nft", "--file", "-"], timeout=_TIMEOUT, stdin=render_edge_rules())
-    _run_ip("link set edge0 up")
+    tell(NETFILTER, edge_rules())
+    tell(ROUTE, [links.set_up(link)])
 
 
 def _listen() -> EdgeSockets:
@@ -214,16 +213,21 @@ def _listen() -> EdgeSockets:
     return EdgeSockets(proxied, datagrams, streams)
 
 
-def _forbid_ipv6() -> None:
+def _rehearse() -> None:
+    """All that an edge needs of the kernel, in a namespace that ends with the calling thread."""
+    _unshare()
+    with open(_OWN, "rb") as own:
+        tell(ROUTE, [links.add_veth(INSIDE_LINK, EDGE_LINK, own.fileno())])
+    _prepare_edge()
+    _listen().close()
+
+
+def _forbid_ipv6(*kinds: str) -> None:
     """Have no second way of addressing. A kernel without IPv6 has no such setting."""
-    for kind in ("all", "default"):
+    for kind in kinds:
         with contextlib.suppress(FileNotFoundError):
             path = Path(f"/proc/sys/net/ipv6/conf/{kind}/disable_ipv6")
             path.write_text("1", encoding="ascii")
-
-
-def _run_ip(*commands: str) -> None:
-    host.run(["ip", "-batch", "-"], timeout=_TIMEOUT, stdin="\n".join(commands) + "\n")
 
 
 def _within(namespace: Path, work: Callable[[], T]) -> T:
@@ -235,6 +239,11 @@ def _within(namespace: Path, work: Callable[[], T]) -> T:
         return work()
 
     return _in_thread(enter_and_work)
+
+
+def _unshare() -> None:
+    if _libc.unshare(_CLONE_NEWNET) < 0:
+        raise OSError(ctypes.get_errno(), "no network namespace could be made")
 
 
 def _enter(descriptor: int) -> None:

@@ -103,6 +103,8 @@ class Policy:
 
 
 NO_NETWORK = Policy(Default.NONE)
+NOTHING_YET = Policy(Default.DENY)
+"""What holds for a network that was made before anybody said what it is for."""
 
 
 @dataclass(frozen=True)

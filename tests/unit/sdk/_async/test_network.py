@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 import atoll
-from atoll import AsyncAtoll, AsyncSandbox, Egress, EgressDefault, Network
+from atoll import AsyncAtoll, AsyncSandbox, Egress, EgressDefault, Ingress, Network
 from tests.unit.sdk import samples
 from tests.unit.sdk.scripted_server import ScriptedServer, answer_json
 
@@ -47,7 +47,10 @@ async def test_policy_is_said_in_several_ways(
     assert sandbox.info.network == Network(Egress(allow=["a.test:80,443"]))
 
 
-@pytest.mark.parametrize("policy", [7, ["a.test"], {"permit": []}, {"egress": [], "deny": []}])
+@pytest.mark.parametrize(
+    "policy",
+    [7, ["a.test"], {"permit": []}, {"egress": [], "deny": []}, {"ingress": {"ports": []}}],
+)
 async def test_what_is_no_policy_is_not_sent(
     client: AsyncAtoll, scripted: ScriptedServer, policy: Any
 ) -> None:
@@ -55,6 +58,29 @@ async def test_what_is_no_policy_is_not_sent(
         await client.sandboxes.create("host", network=policy)
 
     assert scripted.asked == []
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        {"egress": {"default": "allow"}, "ingress": {"allow_ports": [3000]}},
+        {"egress": {"default": "allow"}, "ingress": {"allowPorts": [3000]}},
+        {"egress": Egress(EgressDefault.ALLOW), "ingress": Ingress([3000])},
+        Network(Egress(EgressDefault.ALLOW), Ingress([3000])),
+    ],
+)
+async def test_ports_that_may_be_exposed_are_said_in_several_ways(
+    client: AsyncAtoll, scripted: ScriptedServer, policy: Any
+) -> None:
+    shown = SHOWN | {"ingress": {"allowPorts": [3000]}}
+    scripted.script.append(answer_json(samples.sandbox(network=shown), 201))
+
+    sandbox = await client.sandboxes.create("host", network=policy)
+
+    sent = scripted.asked[0].json["network"]
+    assert (sent["egress"]["default"], sent["ingress"]) == ("allow", {"allowPorts": [3000]})
+    assert sandbox.info.network is not None
+    assert sandbox.info.network.ingress == Ingress([3000])
 
 
 async def test_update_sends_the_whole_policy_and_returns_what_holds(

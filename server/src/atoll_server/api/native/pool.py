@@ -50,6 +50,7 @@ def _render_shape(statistics: ShapeStatistics) -> PoolShape:
         died=statistics.died,
         retired=statistics.retired,
         open_files=shape.open_files,
+        network=shape.network,
     )
 
 

@@ -14,7 +14,7 @@ from atoll.models import (
 from atoll_server.api.native.wire import (
     ListQuery,
     parse_filter,
-    parse_network,
+    parse_network_change,
     parse_spec,
     render_network_report,
     render_page,
@@ -56,7 +56,7 @@ async def get_network(call: Call) -> Reply:
 
 
 async def set_network(call: Call) -> Reply:
-    policy = parse_network(await call.json(Network))
+    policy = parse_network_change(await call.json(Network))
     return call.answer(render_sandbox(await call.engine.set_network(call.sandbox_id, policy)))
 
 

@@ -22,6 +22,7 @@ from atoll.models import (
     FileList,
     FileType,
     FileWritten,
+    Ingress,
     KeyInfo,
     KeyList,
     KeySource,
@@ -37,6 +38,7 @@ from atoll.models import (
     SandboxState,
     StartProcess,
 )
+from atoll_server.api.native.network_wire import parse_ingress
 from atoll_server.api.native.secret_wire import parse_secrets, render_secrets
 from atoll_server.api.records import render_builtins
 from atoll_server.api.routing import ApiSettings
@@ -98,7 +100,7 @@ def parse_spec(body: CreateSandbox, settings: ApiSettings) -> SandboxSpec:
         raise InvalidConfig(
             f"`timeoutMs` must be at most {settings.max_lifetime_ms} on this server"
         )
-    network = NO_NETWORK if body.network is None else parse_network(body.network)
+    network = settings.default_network if body.network is None else parse_network(body.network)
     return SandboxSpec(
         image=image,
         limits=choose_limits(settings.limits, **vars(body.resources)),
@@ -108,6 +110,7 @@ def parse_spec(body: CreateSandbox, settings: ApiSettings) -> SandboxSpec:
         idle_timeout=body.idle_timeout_ms / 1000,
         metadata=body.metadata,
         runtime=None if body.runtime is Runtime.AUTO else RuntimeKind(body.runtime.value),
+        exposable=parse_ingress(body.network),
         network=network,
         secrets=parse_secrets(body, network),
     )
@@ -123,15 +126,25 @@ def parse_network(body: Network) -> Policy:
         raise InvalidConfig(f"`network.egress`: {error}") from None
 
 
-def render_network(policy: Policy) -> Network:
+def parse_network_change(body: Network) -> Policy:
+    if body.ingress is not None:
+        raise InvalidConfig(
+            "`network.ingress` is said when a sandbox is created, and cannot be changed: leave it out"
+        )
+    return parse_network(body)
+
+
+def render_network(spec: SandboxSpec) -> Network:
+    policy, exposable = spec.network, spec.exposable
     default = EgressDefault(policy.default.value)
-    return Network(Egress(default, render_rules(policy.allow), render_rules(policy.deny)))
+    egress = Egress(default, render_rules(policy.allow), render_rules(policy.deny))
+    return Network(egress, None if exposable is None else Ingress(list(exposable)))
 
 
 def render_network_report(sandbox: Sandbox, report: Report) -> NetworkReport:
     counted = report.statistics
     return NetworkReport(
-        network=render_network(sandbox.spec.network),
+        network=render_network(sandbox.spec),
         open_connections=counted.open_connections,
         connections=counted.connections,
         queries=counted.queries,
@@ -144,6 +157,7 @@ def render_network_report(sandbox: Sandbox, report: Report) -> NetworkReport:
 
 def render_sandbox(sandbox: Sandbox) -> SandboxInfo:
     spec = sandbox.spec
+    has_network = spec.network != NO_NETWORK or spec.exposable is not None
     return SandboxInfo(
         id=sandbox.id,
         state=SandboxState(sandbox.state.value),
@@ -162,7 +176,7 @@ def render_sandbox(sandbox: Sandbox) -> SandboxInfo:
         terminated_at=render_instant(sandbox.terminated_at) if sandbox.terminated_at else None,
         reason=sandbox.cause.value if sandbox.cause else None,
         detail=sandbox.detail,
-        network=None if spec.network == NO_NETWORK else render_network(spec.network),
+        network=render_network(spec) if has_network else None,
         secrets=render_secrets(spec.secrets),
     )
 

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sandboxes of the pool have a network before anybody said what it may reach."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from atoll import Atoll, PoolShape, Sandbox
+from atoll_server.network.namespace import NamespaceDirectory
+from tests.support.internet import NAME_SERVER, OTHER, SHARED, Internet
+from tests.support.inventory import find_leftovers
+from tests.support.server import ServerProcess
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.isolated
+
+SIZE = 2
+FETCH = "python3 -c 'import sys, urllib.request as r; print(r.urlopen(sys.argv[1], timeout=20).read().decode())' {}"
+POLICY = {"allow": ["a.test"]}
+
+
+@pytest.fixture
+def pooled(internet: Internet, runtime: str) -> Iterator[ServerProcess]:
+    """A server in the internet of the test, which holds sandboxes ready."""
+    settings = {
+        "ATOLL_NAME_SERVERS": NAME_SERVER,
+        "ATOLL_POOL_SIZE": str(SIZE),
+        "ATOLL_RUNTIME": runtime,
+        "ATOLL_NETWORK_DEFAULT": "deny",
+    }
+    server = ServerProcess(settings)
+    try:
+        internet.run_within(server.start)
+        yield server
+        internet.run_within(server.end_sandboxes)
+        internet.run_within(server.stop)
+        left = find_leftovers([server.directory.name])
+        assert not left, sorted(left)
+    finally:
+        server.kill()
+        server.remove()
+
+
+@pytest.fixture
+def client(pooled: ServerProcess) -> Iterator[Atoll]:
+    with Atoll(api_url=f"unix://{pooled.socket}", api_key=pooled.api_key) as client:
+        wait_filled(client)
+        yield client
+
+
+def held(client: Atoll) -> PoolShape:
+    """What is held without being asked for."""
+    (shape,) = [it for it in client.pool().shapes if it.network]
+    return shape
+
+
+def wait_filled(client: Atoll) -> None:
+    wait_until(lambda: held(client).idle == SIZE, what="a full pool", within=60)
+
+
+def reaches_what_it_may(sandbox: Sandbox) -> bool:
+    allowed = sandbox.exec(FETCH.format("http://a.test/"))
+    denied = sandbox.exec(FETCH.format("http://other.test/"))
+    return allowed.stdout == f"a.test at {SHARED}:80\n" and denied.exit_code != 0
+
+
+def test_policy_that_is_said_late_holds_and_leaves_no_trace(client: Atoll) -> None:
+    sandbox = client.sandboxes.create("host", network=POLICY)
+
+    report = sandbox.network.report()
+    assert (report.connections, report.queries, report.denied, report.denials) == (0, 0, {}, [])
+    assert report.network.egress.allow == ["a.test:80,443"]
+    assert held(client).hits == 1
+    assert reaches_what_it_may(sandbox)
+    sandbox.network.update({"allow": ["other.test"]})
+    assert sandbox.exec(FETCH.format("http://other.test/")).stdout == f"other.test at {OTHER}:80\n"
+
+
+def test_sandboxes_of_the_pool_take_any_policy_but_none(client: Atoll) -> None:
+    """One that is to have no network at all is another shape, which is held once it was asked for."""
+    with client.sandboxes.create("host", network="none") as sandbox:
+        assert sandbox.info.network is None
+        names = "python3 -c 'import socket; print(*(name for _, name in socket.if_nameindex()))'"
+        assert sandbox.exec(names).stdout == "lo\n"
+    assert (held(client).hits, held(client).misses) == (0, 0)
+
+    for policy in ("deny", "allow", None):
+        wait_until(lambda: held(client).idle > 0, what="one that is ready", within=60)
+        client.sandboxes.create("host", network=policy).terminate()
+    assert (held(client).hits, held(client).misses) == (3, 0)
+
+
+def test_sandbox_whose_proxy_has_ended_is_served_again_before_it_is_anybodys(
+    client: Atoll, pooled: ServerProcess
+) -> None:
+    pid_file = next(pooled.run_dir.glob("*/network/proxy.pid"))
+    _kill(int(pid_file.read_text()))
+
+    sandbox = client.sandboxes.create("host", network=POLICY)
+
+    assert held(client).hits == 1
+    assert reaches_what_it_may(sandbox)
+
+
+def test_sandbox_whose_edge_is_gone_is_nobodys(client: Atoll, pooled: ServerProcess) -> None:
+    """Neither the proxy that ends nor a new one can serve it."""
+    directory = NamespaceDirectory(next(pooled.run_dir.glob("*/network/namespaces")))
+    broken = directory.list()
+    for sandbox_id in broken:
+        directory.remove(sandbox_id)
+    _kill(int(next(pooled.run_dir.glob("*/network/proxy.pid")).read_text()))
+
+    sandbox = client.sandboxes.create("host", network=POLICY)
+
+    assert sandbox.id not in broken
+    assert reaches_what_it_may(sandbox)
+    assert held(client).died >= 1
+
+
+def _kill(pid: int) -> None:
+    process = os.pidfd_open(pid)
+    try:
+        signal.pidfd_send_signal(process, signal.SIGKILL)
+        select.select([process], [], [], 10)
+    finally:
+        os.close(process)
