@@ -47,7 +47,7 @@ test: test-setup lint types agent-check ## everything CI runs
 	@$(PYTEST) tests
 
 integration: test-setup ## tests against the real server and runtimes
-	@$(PYTEST) tests/contracts tests/network tests/integration tests/security
+	@$(PYTEST) tests/contracts tests/network tests/browser tests/integration tests/security
 
 conformance: test-setup ## unmodified third-party clients against the server
 	@$(PYTEST) tests/conformance

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from benchmarks import (
     creates,
+    egress,
     execs,
     memory,
     neighbours,
@@ -42,6 +43,7 @@ FAMILIES: dict[str, Callable[[Bench], Iterator[Row]]] = {
     processes.FAMILY: processes.run,
     neighbours.FAMILY: neighbours.run,
     previews.FAMILY: previews.run,
+    egress.FAMILY: egress.run,
     memory.FAMILY: memory.run,
 }
 _MARKS = {Verdict.KEPT: "[green]kept[/]", Verdict.BROKEN: "[red]broken[/]", Verdict.NONE: ""}

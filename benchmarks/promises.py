@@ -26,6 +26,9 @@ PROCESSES_500 = Promise("processes-500", at_least=1.0)
 PROCESSES_100X5 = Promise("processes-100x5", at_least=1.0)
 QUIET = Promise("quiet", at_most=3.0)
 PREVIEW_LATENCY = Promise("preview-latency", at_most=1.0)
+PREVIEW_THROUGHPUT = Promise("preview-throughput", at_least=0.5)
+EGRESS = Promise("egress", at_least=0.5)
+EGRESS_200 = Promise("egress-200", at_least=0.9)
 AGENT_IDLE = Promise("agent-idle", at_most=1.0)
 
 ALL = (
@@ -50,5 +53,8 @@ ALL = (
     PROCESSES_100X5,
     QUIET,
     PREVIEW_LATENCY,
+    PREVIEW_THROUGHPUT,
+    EGRESS,
+    EGRESS_200,
     AGENT_IDLE,
 )

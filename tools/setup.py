@@ -35,11 +35,16 @@ BUILD = ROOT / ".build"
 VENV = ROOT / ".venv"
 AGENT = ROOT / "server" / "src" / "atoll_server" / "_bin" / "atoll-agent"
 NO_GVISOR = BUILD / "gvisor-unavailable"
+VITE = BUILD / "vite"
+NO_VITE = BUILD / "vite-unavailable"
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 OLDEST_GVISOR = 20230601
 """Earlier releases of runsc know only ptrace, which is slow and gone from later ones."""
+
+VITE_VERSION = "5.4.21"
+"""The development server that previews are tested with: of the last line that runs on Debian 12's Node."""
 
 
 class SetupError(Exception):
@@ -66,6 +71,8 @@ def main(arguments: list[str]) -> int:
             install_system_packages(tests="--tests" in arguments)
             install_python_packages()
             build_agent()
+            if "--tests" in arguments:
+                install_vite()
         except SetupError as error:
             print(f"atoll: {error}", file=sys.stderr)
             return 1
@@ -121,6 +128,8 @@ def missing_packages(
 
 
 _PACKAGES = {"mkfs.ext4": "e2fsprogs", "ip": "iproute2"}
+# Previews are looked at by a browser, and one of them is Vite's.
+_BROWSER_PACKAGES = {"chromium": "chromium", "node": "nodejs", "npm": "npm"}
 # runc is the second choice beside crun, and must work too; tests look around in sandboxes with ps and pgrep, and work
 # at terminals with top, less and vi, make certificates with openssl, and look at the rules of an edge with nft.
 _TEST_PACKAGES = {
@@ -130,6 +139,7 @@ _TEST_PACKAGES = {
     "vi": "vim-tiny",
     "openssl": "openssl",
     "nft": "nftables",
+    **_BROWSER_PACKAGES,
 }
 
 
@@ -346,6 +356,41 @@ def build_agent() -> None:
         shutil.copy(built, temporary)
         temporary.chmod(0o755)
         temporary.rename(AGENT)
+
+
+# Vite, for the tests of previews, from wherever npm is set up to fetch.
+
+
+def install_vite() -> None:
+    installed = VITE / "node_modules" / "vite" / "package.json"
+    if NO_VITE.exists() or (
+        installed.exists() and f'"version": "{VITE_VERSION}"' in installed.read_text()
+    ):
+        return
+    with _step(f"installing Vite {VITE_VERSION} into {VITE.relative_to(ROOT)}"):
+        shutil.rmtree(VITE, ignore_errors=True)
+        VITE.mkdir()
+        reason = _npm_install(f"vite@{VITE_VERSION}")
+    if reason:
+        NO_VITE.write_text(reason + "\n")
+        print(f"  going on without it, its tests are skipped: {reason.splitlines()[-1]}")
+        print(f"  to try again: rm {NO_VITE.relative_to(ROOT)}; make test-setup")
+
+
+def _npm_install(package: str) -> str:
+    """Empty when installed, else why not."""
+    options = [
+        "--no-audit",
+        "--no-fund",
+        "--no-update-notifier",
+        "--no-package-lock",
+        "--loglevel=error",
+    ]
+    try:
+        result = _run(["npm", "install", *options, "--prefix", str(VITE), package], check=False)
+    except SetupError as error:
+        return str(error)
+    return f"npm could not fetch {package}: {result.stdout.strip()}" if result.returncode else ""
 
 
 # What all of them use.

@@ -12,14 +12,17 @@ from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from websockets.sync.client import ClientConnection, connect
 
 from atoll import Atoll, Sandbox
+from tests.support.api import Api
 from tests.support.preview import Visitor, read_answer, serve_app
 from tests.support.preview_app import LARGE_BYTES
 from tests.support.server import HOUR_MS, ServerProcess
 
 PORT = 3000
+WEBSOCKET_KIB = 64
 
 
 @pytest.fixture(scope="module")
@@ -83,11 +86,26 @@ def test_head_has_headers_and_no_body(visitor: Visitor) -> None:
 
 def test_chunked_request_passes_with_its_end(visitor: Visitor) -> None:
     head = f"POST / HTTP/1.1\r\nHost: {visitor.host}\r\nTransfer-Encoding: chunked\r\n\r\n"
-    chunks = b"5\r\nhello\r\n6;extension=1\r\n world\r\n0\r\nX-Trailer: 1\r\n\r\n"
+    chunks = b"5\r\nhello\r\n6;extension=1\r\n world\r\n0\r\n"
+    behind = b"X-Sum: 7\r\nCookie: evil=1\r\nX-Forwarded-For: 6.6.6.6\r\nAuthorization: x\r\n\r\n"
 
-    told = visitor.say(head.encode() + chunks).told
+    told = visitor.say(head.encode() + chunks + behind).told
 
     assert told["sha256"] == hashlib.sha256(b"hello world").hexdigest()
+    assert told["trailers"] == ["x-sum: 7"]
+    assert not {"x-sum", "cookie", "authorization"} & {name for name, _ in told["headers"]}
+
+
+def test_chunked_answer_passes_with_what_is_behind_it(visitor: Visitor) -> None:
+    request = f"GET /trailers HTTP/1.1\r\nHost: {visitor.host}\r\nConnection: close\r\n\r\n"
+
+    with visitor.connect() as peer:
+        peer.sendall(request.encode())
+        head, _, body = peer.makefile("rb").read().partition(b"\r\n\r\n")
+
+    assert b"transfer-encoding: chunked" in head.lower()
+    assert body.endswith(b"\r\n0\r\nx-sum: 7\r\n\r\n")
+    assert b"evil" not in head + body
 
 
 @pytest.mark.parametrize(
@@ -258,13 +276,18 @@ def test_websocket_that_the_program_refuses_is_answered_so(visitor: Visitor) -> 
     assert (answer.status, answer.body) == (418, b"tea")
 
 
-def test_many_websockets_are_held_at_once(visitor: Visitor) -> None:
+@pytest.mark.parametrize("count", [150, pytest.param(1000, marks=pytest.mark.soak)])
+def test_many_websockets_are_held_in_little_memory(
+    server: ServerProcess, visitor: Visitor, count: int
+) -> None:
     peers = []
+    before = memory_kib(server.pid)
     try:
-        for _ in range(150):
+        for _ in range(count):
             peer = visitor.connect()
             peers.append(peer)
             shake_hands(visitor, peer, "/raw-ws")
+        held = memory_kib(server.pid) - before
         for peer in peers:
             peer.sendall(b"12345")
             peer.shutdown(socket.SHUT_WR)
@@ -274,6 +297,7 @@ def test_many_websockets_are_held_at_once(visitor: Visitor) -> None:
             peer.close()
 
     assert answers == {b"5 bytes"}
+    assert held < count * WEBSOCKET_KIB
 
 
 def shake_hands(visitor: Visitor, peer: socket.socket, path: str) -> None:
@@ -360,6 +384,40 @@ def memory_kib(pid: int) -> int:
 
 
 # The server around them
+
+
+def test_previews_are_counted(api: Api, server: ServerProcess, sandbox: Sandbox) -> None:
+    visitor = Visitor.of(server, sandbox.expose_port(PORT))
+    before = counted(api)
+    with visitor.connect() as peer:
+        shake_hands(visitor, peer, "/raw-ws")
+        peer.sendall(b"12345")
+        assert counted(api)["atoll_preview_open", "websocket"] >= 1
+        peer.shutdown(socket.SHUT_WR)
+        assert peer.makefile("rb").read() == b"5 bytes"
+    for path in ("/plain", "/status", "/garbage"):
+        visitor.ask(path)
+
+    after = counted(api)
+
+    grown = {name: after[name] - before.get(name, 0) for name in after}
+    assert grown["atoll_preview_requests_total", "1xx"] == 1
+    assert grown["atoll_preview_requests_total", "2xx"] == 1
+    assert grown["atoll_preview_requests_total", "4xx"] == 1
+    assert grown["atoll_preview_requests_total", "5xx"] == 1
+    assert grown["atoll_preview_bytes_total", "in"] == 5
+    assert grown["atoll_preview_bytes_total", "out"] > len("5 bytes") + len("hello") + len("tea")
+
+
+def counted(api: Api) -> dict[tuple[str, str], float]:
+    """What the server says of its previews, by name and label."""
+    text = api.call("GET", "/metrics").body.decode()
+    return {
+        (sample.name, next(iter(sample.labels.values()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name.startswith("atoll_preview_") and not sample.name.endswith("_created")
+    }
 
 
 def test_stopping_server_ends_previews_at_once_and_without_complaint(

@@ -305,6 +305,25 @@ def test_ambiguous_request_does_not_reach_the_program(visitor: Visitor, head: st
     assert visitor.say(request.encode()).status == 400
 
 
+def test_trailer_of_a_request_opens_no_private_port(
+    server: ServerProcess, private: PortInfo
+) -> None:
+    door = Visitor.of(server, private)
+    head = f"POST /who HTTP/1.1\r\nHost: {door.host}\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+    answer = door.say(f"{head}0\r\n{TOKEN}: {private.token}\r\n\r\n".encode())
+
+    assert answer.status == 404
+
+
+def test_endless_trailers_are_refused(visitor: Visitor) -> None:
+    head = f"POST /hang HTTP/1.1\r\nHost: {visitor.host}\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+    answer = visitor.say(head.encode() + b"0\r\n" + b"X-A: b\r\n" * 10_000)
+
+    assert answer.status == 400
+
+
 # Programs that misbehave
 
 

@@ -18,9 +18,13 @@ GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 RAW = {
     "/plain": OK + b"Content-Length: 5\r\nContent-Type: text/plain\r\n\r\nhello",
+    "/html": OK
+    + b"Content-Type: text/html\r\n\r\n<!doctype html><h1>a page</h1><a href='told'>another</a>",
+    "/kept": OK + b"Content-Length: 5\r\n\r\nhello",
     "/http10": b"HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\n\r\nuntil the end",
     "/trailers": OK
-    + b"Transfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n5\r\nhello\r\n6;x=y\r\n world\r\n0\r\nX-Sum: 7\r\n\r\n",
+    + b"Transfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n5\r\nhello\r\n6;x=y\r\n world\r\n0\r\n"
+    + b"X-Sum: 7\r\nSet-Cookie: evil=1\r\nX-Forwarded-For: evil\r\n\r\n",
     "/interim": b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
     + OK
     + b"Content-Length: 2\r\n\r\nok",
@@ -28,6 +32,10 @@ RAW = {
     "/not-modified": b'HTTP/1.1 304 Not Modified\r\nETag: "1"\r\nContent-Length: 5\r\n\r\n',
     "/status": b"HTTP/1.1 418 I'm a teapot\r\nContent-Length: 3\r\n\r\ntea",
     "/split-body": OK
+    + b"Content-Length: 5\r\n\r\nfirst"
+    + OK
+    + b"Content-Length: 6\r\nSet-Cookie: evil=1\r\n\r\nsecond",
+    "/more-behind": OK
     + b"Content-Length: 5\r\n\r\nfirst"
     + OK
     + b"Content-Length: 6\r\nSet-Cookie: evil=1\r\n\r\nsecond",
@@ -56,24 +64,44 @@ RAW = {
 }
 
 
+KEEPS = ("/kept", "/large", "/who", "/once", "/more-behind")
+"""After these the connection stays open, unless the request says otherwise. After all others it ends unannounced."""
+
+
 class App:
     """One server. `/sse` writes an event for each request of `/go`; `/redirect` goes where its query says."""
 
     def __init__(self) -> None:
         self.go = asyncio.Semaphore(0)
         self.gone = asyncio.Event()
+        self.connections = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        number, served = self.connections, 0
         try:
-            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-            method, target, _ = head[0].split(" ")
-            pairs = [line.split(": ", 1) for line in head[1:] if line]
-            headers = [(name.lower(), value) for name, value in pairs]
-            await self.answer(method, target, headers, reader, writer)
+            while await self.serve_one(reader, writer, f"{number} {served}"):
+                served += 1
         except (ConnectionError, asyncio.IncompleteReadError):
             self.gone.set()
         finally:
             writer.close()
+
+    async def serve_one(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, name: str
+    ) -> bool:
+        """Whether another request may follow. `name` says which connection this is, and what it has served."""
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        method, target, _ = head[0].split(" ")
+        pairs = [line.split(": ", 1) for line in head[1:] if line]
+        headers = [(name.lower(), value) for name, value in pairs]
+        if target == "/once" and not name.endswith(" 0"):
+            return False  # hangs up without a word, where it has served before
+        if target in ("/who", "/once"):
+            writer.write(OK + b"Content-Length: %d\r\n\r\n%s" % (len(name), name.encode()))
+        else:
+            await self.answer(method, target, headers, reader, writer)
+        return target in KEEPS and ("connection", "close") not in headers
 
     async def answer(
         self,
@@ -129,22 +157,32 @@ async def tell(
     writer: asyncio.StreamWriter,
 ) -> None:
     """What the request was, as JSON."""
-    size, digest = await read_body(dict(headers), reader)
-    told = {"method": method, "target": target, "headers": headers, "size": size, "sha256": digest}
+    size, digest, trailers = await read_body(dict(headers), reader)
+    told = {
+        "method": method,
+        "target": target,
+        "headers": headers,
+        "size": size,
+        "sha256": digest,
+        "trailers": trailers,
+    }
     body = json.dumps(told).encode()
     writer.write(OK + b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body))
     if method != "HEAD":
         writer.write(body)
 
 
-async def read_body(headers: dict[str, str], reader: asyncio.StreamReader) -> tuple[int, str]:
-    size, digest = 0, hashlib.sha256()
+async def read_body(
+    headers: dict[str, str], reader: asyncio.StreamReader
+) -> tuple[int, str, list[str]]:
+    size, digest, trailers = 0, hashlib.sha256(), list[str]()
     if headers.get("transfer-encoding") == "chunked":
         while length := int(await reader.readline(), 16):
             digest.update(await reader.readexactly(length))
             await reader.readline()
             size += length
-        await reader.readline()
+        while (line := await reader.readline()) not in (b"\r\n", b""):
+            trailers.append(line.decode("latin-1").strip())
     left = int(headers.get("content-length", 0))
     while left:
         piece = await reader.read(min(left, 1 << 18))
@@ -153,7 +191,7 @@ async def read_body(headers: dict[str, str], reader: asyncio.StreamReader) -> tu
         digest.update(piece)
         size += len(piece)
         left -= len(piece)
-    return size, digest.hexdigest()
+    return size, digest.hexdigest(), trailers
 
 
 async def large(writer: asyncio.StreamWriter) -> None:

@@ -46,6 +46,7 @@ from atoll_server.listeners import (
     preview_url,
     url_of,
 )
+from atoll_server.proxy.counts import Counts
 from atoll_server.proxy.front import Front
 from atoll_server.settings import Settings
 from atoll_server.wiring import api_settings, engine_settings, network_settings
@@ -100,15 +101,18 @@ async def _serve(settings: Settings, clock: Clock) -> None:
         async with Engine.open(engine_settings(settings, api, network), store, clock) as engine:
             announce = _announcement(settings, listeners, engine, key_text)
             async with _pruning(settings, store, clock):
+                registry = _registry()
                 front = Front(
-                    build_app(engine, api, keys, clock, _registry()),
+                    build_app(engine, api, keys, clock, registry),
                     engine,
                     domain=settings.preview_domain,
                     scheme=api.preview_url.partition(":")[0],
                     is_key=lambda text: keys.verify(text) is not None,
+                    counts=Counts(registry),
                     only_port=port_of(previews),
                 )
-                await _listen(front, settings, [*listeners, *previews], announce)
+                with contextlib.closing(front):
+                    await _listen(front, settings, [*listeners, *previews], announce)
 
 
 def _registry() -> CollectorRegistry:

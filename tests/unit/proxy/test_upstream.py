@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atoll_server.proxy.upstream import HEAD_BYTES, Answer, BadAnswer, Head
+from atoll_server.proxy.upstream import HEAD_BYTES, Answer, BadAnswer, Head, Unanswered
 
 pytestmark = pytest.mark.anyio
 
@@ -121,3 +121,47 @@ async def test_whatever_comes_is_an_answer_or_refused(data: bytes, is_after_head
         return
     assert 200 <= head.status <= 599
     assert not any(b"\r" in value or b"\n" in value for _, value in head.headers)
+
+
+@pytest.mark.parametrize(
+    ("said", "may_be_followed"),
+    [
+        (OK + b"Content-Length: 5\r\n\r\nhello", True),
+        (OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", True),
+        (b"HTTP/1.1 204 None\r\n\r\n", True),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" + OK + b"Content-Length: 0\r\n\r\n", True),
+        (OK + b"Connection: close\r\nContent-Length: 5\r\n\r\nhello", False),
+        (b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello", False),
+        (OK + b"\r\nhello", False),
+        (OK + b"Content-Length: 0\r\n\r\n" + OK + b"Content-Length: 0\r\n\r\n", False),
+        (OK + b"Content-Length: 0\r\n\r\nwhat is no HTTP", False),
+        (OK + b"Content-Length: 0\r\n\r\nH", False),
+    ],
+)
+async def test_connection_goes_on_after_a_whole_answer_with_nothing_behind_it(
+    said: bytes, may_be_followed: bool
+) -> None:
+    answer = Answer(Said(said), method="GET")
+
+    await answer.head()
+    while await answer.body() is not None:
+        continue
+
+    assert answer.may_be_followed is may_be_followed
+
+
+async def test_trailers_are_apart_from_headers() -> None:
+    said = OK + b"Transfer-Encoding: chunked\r\nA: 1\r\n\r\n5\r\nhello\r\n0\r\nX-Sum: 7\r\n\r\n"
+    answer = Answer(Said(said), method="GET")
+
+    head = await answer.head()
+    while await answer.body() is not None:
+        continue
+
+    assert answer.trailers == [(b"x-sum", b"7")]
+    assert head.headers == [(b"transfer-encoding", b"chunked"), (b"a", b"1")]
+
+
+async def test_connection_without_an_answer_is_told_from_a_bad_one() -> None:
+    with pytest.raises(Unanswered):
+        await read()

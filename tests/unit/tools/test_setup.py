@@ -126,4 +126,5 @@ def test_tests_want_more_than_the_program_does() -> None:
         missing_packages(lambda name: False, has_header=True)
     )
 
-    assert extra == {"runc", "procps", "less", "vim-tiny", "openssl", "nftables"}
+    browser = {"chromium", "nodejs", "npm"}
+    assert extra == {"runc", "procps", "less", "vim-tiny", "openssl", "nftables"} | browser

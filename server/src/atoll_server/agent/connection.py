@@ -151,6 +151,16 @@ class Connection:
             await self._give_way(len(data))
             return data
 
+    def is_quiet(self) -> bool:
+        """Whether nothing waits to be received, not even the end."""
+        try:
+            self._socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
     async def send_bare(self, data: memoryview | bytes) -> bool:
         """Sends bytes as they are, as fast as the peer takes them; False where it takes none, or none any more."""
         try:

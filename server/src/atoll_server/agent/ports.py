@@ -83,6 +83,10 @@ class PortStream:
         """Sends all of it, as fast as it is taken. False where nothing is taken any more, or was for ten minutes."""
         return await self._connection.send_bare(data)
 
+    def is_quiet(self) -> bool:
+        """Whether nothing has come that was not received, not even the end."""
+        return self._connection.is_quiet()
+
     def end_sending(self) -> None:
         """No more will be sent; the program inside reads to the end, and may still answer."""
         self._connection.end_sending()

@@ -25,8 +25,13 @@ LINGER_SECONDS = 10.0
 WRITE_BUFFER_BYTES = 1024 * 1024
 # How long a client may take nothing of an answer that waits for it.
 STALL_SECONDS = 60.0
+# What may come behind a chunked body, names and values together.
+TRAILER_BYTES = 16 * 1024
 # After how much silence the kernel asks whether the other end of a handed over connection is still there.
 IDLE_SECONDS = 120
+# The name by which `Trailers` stand in the scope of a request.
+TRAILERS = "atoll.trailers"
+_LAST_CHUNK = b"0\r\n\r\n"
 
 
 class Upgrades(Protocol):
@@ -47,6 +52,26 @@ class Upgrades(Protocol):
         url: bytes,
         client: tuple[str, int] | None,
     ) -> None: ...
+
+
+class Trailers:
+    """What stands behind the chunks of a request, once its body has ended, and of its answer.
+
+    They are not headers: whatever looked at those on the way has not seen these.
+    """
+
+    def __init__(self) -> None:
+        self.received: list[tuple[bytes, bytes]] = []
+        self.answered: list[tuple[bytes, bytes]] = []
+        """Set before the last of a chunked answer is sent."""
+        self._size = 0
+
+    def add(self, name: bytes, value: bytes) -> None:
+        """One more that has come. Raises `ValueError` where they are too many, which is answered with 400."""
+        self._size += len(name) + len(value)
+        if self._size > TRAILER_BYTES:
+            raise ValueError(f"more than {TRAILER_BYTES} bytes behind the body")
+        self.received.append((name.lower(), value))
 
 
 class StallWatch:
@@ -91,6 +116,8 @@ class BoundedConnection(HttpToolsProtocol):
         self._lingered: int | None = None  # bytes thrown away since the answer, once we linger
         self._patience: asyncio.TimerHandle | None = None
         self._hosts = 0  # how many the head being received names
+        self._is_in_head = True
+        self._trailers = Trailers()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
@@ -133,11 +160,18 @@ class BoundedConnection(HttpToolsProtocol):
         super().on_message_begin()
         self._receiving = True
         self._hosts = 0
+        self._is_in_head = True
+        self._trailers = Trailers()
+        cast(_Corked, self.transport).trailers = self._trailers
+        self.scope["extensions"] = cast(Any, {TRAILERS: self._trailers})
         if self._patience is None:
             self._head_size = 0
             self._await_head()
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._is_in_head:
+            self._trailers.add(name, value)
+            return
         super().on_header(name, value)
         self._hosts += name.lower() == b"host"
 
@@ -145,6 +179,7 @@ class BoundedConnection(HttpToolsProtocol):
         # A proxy before us may have gone by another one than we would. It is the parser that answers 400 to this.
         if self._hosts > 1 or (self._hosts == 0 and self.parser.get_http_version() == "1.1"):
             raise ValueError("a request names one host")
+        self._is_in_head = False
         super().on_headers_complete()
         self._head_size = None
         self._end_waiting()
@@ -270,6 +305,8 @@ class _Corked:
         self._linger = linger
         self._lingers = False
         self._held = b""
+        self.trailers: Trailers | None = None
+        """Those of the newest request."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
@@ -282,6 +319,9 @@ class _Corked:
     def write(self, data: bytes) -> None:
         if self._lingers:
             return
+        if self.trailers is not None and self.trailers.answered and data.endswith(_LAST_CHUNK):
+            lines = b"".join(b"%s: %s\r\n" % pair for pair in self.trailers.answered)
+            data, self.trailers = data[:-2] + lines + b"\r\n", None
         if self._held:
             data, self._held = self._held + data, b""
         elif data.startswith(b"HTTP/1.1 "):

@@ -18,11 +18,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from atoll_server.engine import errors
 from atoll_server.engine.engine import Engine
-from atoll_server.engine.ports import PortStream
 from atoll_server.proxy import access
+from atoll_server.proxy.counts import Counts
 from atoll_server.proxy.door import Admitted, Door
 from atoll_server.proxy.headers import Headers, Visit
-from atoll_server.proxy.http import Exchange, render_request, send_page
+from atoll_server.proxy.http import Exchange, may_repeat, render_request, send_page
+from atoll_server.proxy.lines import Lines
 from atoll_server.proxy.names import PreviewName
 from atoll_server.proxy.pages import BAD_REQUEST, NOT_FOUND, STOPPING, Page, page_for
 from atoll_server.proxy.tunnel import Tunnel, render_page, render_wish
@@ -45,13 +46,15 @@ class Front:
         domain: str,
         scheme: str,
         is_key: Callable[[bytes], bool],
+        counts: Counts,
         only_port: int | None = None,
     ) -> None:
         self._api = api
-        self._engine = engine
+        self._lines = Lines(engine)
         self._door = Door(engine, domain)
         self._scheme = scheme.encode("ascii")
         self._is_key = is_key
+        self._counts = counts
         self._only_port = only_port
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -61,7 +64,9 @@ class Front:
         if name is None:
             await self._api(scope, receive, send)
         elif scope["type"] == "http":
-            await self._serve(name, scope, receive, send)
+            with self._counts.opened("request"):
+                told, heard = self._counts.sending(send), self._counts.receiving(receive)
+                await self._serve(name, scope, heard, told)
         # Upgrades come by way of `takes_upgrade`. What gets here in spite of that has no answer, which refuses it.
 
     async def _serve(self, name: PreviewName, scope: Scope, receive: Receive, send: Send) -> None:
@@ -75,11 +80,12 @@ class Front:
             return await send_page(scope, send, BAD_REQUEST)
         visit = self._visit(name, scope["headers"], scope["client"])
         scope = {**scope, "headers": self._without_keys(scope["headers"])}
+        asked = render_request(scope, visit, target)
         try:
-            stream = await self._dial(admitted, render_request(scope, visit, target))
+            line = await self._lines.open(admitted, asked, may_repeat=may_repeat(scope))
         except errors.EngineError as error:
             return await send_page(scope, send, page_for(error, name.port))
-        exchange = Exchange(scope, receive, send, visit, stream)
+        exchange = Exchange(scope, receive, send, visit, line, asked)
         try:
             await exchange.run()
         except BadAnswer as error:
@@ -89,7 +95,11 @@ class Front:
             if not exchange.has_begun:
                 await send_page(scope, send, STOPPING)
         finally:
-            stream.close()
+            line.end(may_serve_again=exchange.may_be_followed)
+
+    def close(self) -> None:
+        """Let go of what is kept for requests to come."""
+        self._lines.close()
 
     def takes_upgrade(
         self, headers: Headers, url: bytes, server: tuple[str, int | None] | None
@@ -107,8 +117,10 @@ class Front:
     ) -> None:
         """Serve a WebSocket, to the end of the connection."""
         try:
-            page = await self._tunnel(reader, writer, headers, url, client)
+            with self._counts.opened("websocket"):
+                page = await self._tunnel(reader, writer, headers, url, client)
             if page is not None:
+                self._counts.note_answer(page.status)
                 ending = (b"connection", b"close")
                 writer.write(render_page(page.status, [*page.headers(is_html=False), ending]))
                 writer.write(page.body(is_html=False))
@@ -138,19 +150,14 @@ class Front:
         visit = self._visit(name, headers, client)
         wish = render_wish(self._without_keys(headers), visit, target)
         try:
-            stream = await self._dial(admitted, wish)
+            line = await self._lines.open(admitted, wish, may_repeat=False)
         except errors.EngineError as error:
             return page_for(error, name.port)
         try:
-            await Tunnel(reader, writer, visit, stream).run()
+            await Tunnel(reader, writer, visit, line, self._counts).run()
         finally:
-            stream.close()
+            line.end(may_serve_again=False)
         return None
-
-    async def _dial(self, admitted: Admitted, asked: bytes) -> PortStream:
-        """The question travels with the wish to connect, which saves waiting for one answer."""
-        exposed = admitted.exposed
-        return await self._engine.ports(exposed.sandbox_id).dial(exposed.port, asked)
 
     def _name(
         self, headers: Headers, raw_path: bytes, server: tuple[str, int | None] | None

@@ -45,6 +45,15 @@ _NOT_ANSWERED: Final = frozenset(
 )
 # Where all previews share one origin, and with the API, nothing that outlives an answer may be set.
 _NOT_BY_PATH: Final = frozenset((b"set-cookie", b"clear-site-data", b"service-worker-allowed"))
+_NOT_TRAILERS: Final = (
+    _HOP_BY_HOP
+    | _OURS
+    | _NOT_ANSWERED
+    | _NOT_BY_PATH
+    | frozenset(
+        (b"authorization", b"location", b"refresh", b"referrer-policy", b"cache-control", b"range")
+    )
+)
 _DOMAIN_ATTRIBUTE: Final = re.compile(rb";[ \t]*domain[ \t]*(?:=[^;]*)?(?=;|$)", re.IGNORECASE)
 SANDBOX_POLICY: Final = (
     b"sandbox allow-scripts allow-forms allow-popups allow-modals allow-downloads"
@@ -88,6 +97,15 @@ def _forwarded(visit: Visit) -> Headers:
     if visit.name.is_by_path:
         told.append((b"x-forwarded-prefix", visit.name.prefix))
     return told
+
+
+def trailers(given: Headers) -> Headers:
+    """Which of what stands behind a body passes, either way: nothing that frames, routes, opens or sets anything."""
+    return [
+        (name, value)
+        for name, value in given
+        if name not in _NOT_TRAILERS and not name.startswith((_FORWARDED, b"content-", b"access-"))
+    ]
 
 
 def response_headers(given: Headers, name: PreviewName) -> Headers:

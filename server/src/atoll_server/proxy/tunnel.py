@@ -7,9 +7,10 @@ import asyncio
 import contextlib
 from typing import Final
 
-from atoll_server.engine.ports import PortStream
+from atoll_server.proxy.counts import Counts
 from atoll_server.proxy.headers import Headers, Visit, request_headers, response_headers
 from atoll_server.proxy.http import render_head
+from atoll_server.proxy.lines import Line
 from atoll_server.proxy.pages import bad_answer
 from atoll_server.proxy.upstream import SWITCHING, Answer, BadAnswer, Head
 
@@ -29,18 +30,22 @@ class Tunnel:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         visit: Visit,
-        stream: PortStream,
+        line: Line,
+        counts: Counts,
     ) -> None:
         self._reader = reader
         self._writer = writer
         self._visit = visit
-        self._stream = stream
+        self._line = line
+        self._counts = counts
+        self._stream = line.stream
 
     async def run(self) -> None:
         """Shake hands, then pass bytes until both ways have ended or either side has gone."""
         answer = Answer(self._stream, method="GET")
         try:
             head = await answer.head(may_switch=True)
+            self._line.has_answer()
             if head.status == SWITCHING and (b"upgrade", b"websocket") not in _lower(head.headers):
                 raise BadAnswer("a protocol that was not asked for")
             if head.status != SWITCHING:
@@ -48,6 +53,7 @@ class Tunnel:
                 return
         except BadAnswer as error:
             page = bad_answer(self._visit.name.port, str(error))
+            self._counts.note_answer(page.status)
             await self._write(render_page(page.status, page.headers(is_html=False)))
             await self._write(page.body(is_html=False))
             return
@@ -65,6 +71,7 @@ class Tunnel:
         headers = response_headers(head.headers, self._visit.name)
         if head.length is not None and head.status != SWITCHING:
             headers.append((b"content-length", b"%d" % head.length))
+        self._counts.note_answer(head.status)
         return render_page(head.status, [*headers, *ending])
 
     async def _pass_both_ways(self) -> None:
@@ -80,6 +87,7 @@ class Tunnel:
     async def _pass_in(self) -> None:
         with contextlib.suppress(ConnectionError):
             while data := await self._reader.read(_PIECE_BYTES):
+                self._counts.note_in(len(data))
                 if not await self._stream.send(data):
                     return
         self._stream.end_sending()
@@ -87,6 +95,7 @@ class Tunnel:
     async def _pass_out(self) -> None:
         with contextlib.suppress(OSError):
             while data := await self._stream.receive():
+                self._counts.note_out(len(data))
                 await self._write(data)
             self._writer.write_eof()
 

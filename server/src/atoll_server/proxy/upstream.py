@@ -24,6 +24,10 @@ class BadAnswer(Exception):
     """The program does not speak HTTP, or not as it must."""
 
 
+class Unanswered(BadAnswer):
+    """It hung up before it said anything."""
+
+
 class Stream(Protocol):
     """A connection to the program: what is needed of one."""
 
@@ -51,6 +55,11 @@ class Answer:
         self._received = 0
         self._rest = b""
         self._is_complete = False
+        self._is_whole = False
+        self._keeps_alive = False
+        self._has_more = False
+        self.trailers: list[tuple[bytes, bytes]] = []
+        """What stands behind a chunked body, once it has ended."""
         self._forget()
 
     async def head(self, *, may_switch: bool = False) -> Head:
@@ -72,6 +81,11 @@ class Answer:
         return self._pieces.popleft()
 
     @property
+    def may_be_followed(self) -> bool:
+        """Whether another may come on the same connection: this one is complete, said so, and nothing is behind it."""
+        return self._is_whole and self._keeps_alive and not self._has_more
+
+    @property
     def rest(self) -> bytes:
         """What came behind the head of a 101, which is no HTTP any more."""
         return self._rest
@@ -87,11 +101,14 @@ class Answer:
         except httptools.HttpParserUpgrade as upgrade:
             self._rest = data[int(upgrade.args[0]) :]
         except httptools.HttpParserError as error:
+            self._has_more = True
             if not self._is_complete:  # what comes behind an answer is nobody's
                 raise BadAnswer(f"what it says is not HTTP: {_reason(error)}") from None
 
     def _end(self) -> None:
         is_until_end = self._length is None and not self._is_chunked
+        if not self._received:
+            raise Unanswered("it hung up without an answer")
         if not self._has_head or not is_until_end:
             raise BadAnswer("it hung up before its answer was complete")
         self._is_complete = True
@@ -112,13 +129,20 @@ class Answer:
 
     # What the parser calls.
 
+    def on_message_begin(self) -> None:
+        self._has_more = self._is_whole
+
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._has_head:
-            return  # trailers, or what comes behind the answer
+        if self._is_complete:
+            return  # what comes behind the answer
+        kept = self.trailers if self._has_head else self._headers
         name = name.lower()
         is_fit = _NAME.fullmatch(name) and _VALUE.fullmatch(value)
-        if not is_fit or len(self._headers) == HEADERS:
+        if not is_fit or len(kept) == HEADERS:
             raise BadAnswer("a header that cannot be passed on")
+        if self._has_head:
+            self.trailers.append((name, value))
+            return
         if name == b"content-length":
             self._length = _parse_length(value)
         elif name == b"transfer-encoding":
@@ -134,6 +158,7 @@ class Answer:
         self._has_head = self._status == SWITCHING or self._status >= _LOWEST_FINAL
         if self._status < _LOWEST_STATUS or self._status > _HIGHEST_STATUS:
             raise BadAnswer(f"status {self._status}")
+        self._keeps_alive = self._parser.should_keep_alive()
         if not self._has_head:
             self._forget()  # a word for now, such as 100 or 103; the answer follows
 
@@ -143,7 +168,7 @@ class Answer:
 
     def on_message_complete(self) -> None:
         if self._has_head:
-            self._is_complete = True
+            self._is_complete = self._is_whole = True
 
 
 def _parse_length(value: bytes) -> int:
