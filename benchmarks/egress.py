@@ -147,7 +147,9 @@ def _median(size: int, runs: list[dict[str, object]]) -> Fetched:
 def _internet() -> Iterator[tuple[Internet, ServerProcess]]:
     """An internet with a source of bytes, and a server that lives in it."""
     with Internet() as internet, _source(internet):
-        server = ServerProcess({"ATOLL_NAME_SERVERS": NAME_SERVER})
+        # What the proxy can do, not what a sandbox may take of it.
+        settings = {"ATOLL_NAME_SERVERS": NAME_SERVER, "ATOLL_NETWORK_MB_PER_SECOND": "0"}
+        server = ServerProcess(settings)
         try:
             internet.run_within(server.start)
             yield internet, server

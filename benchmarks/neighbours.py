@@ -32,7 +32,7 @@ def run(bench: Bench) -> Iterator[Row]:
 
 def _quiet(bench: Bench, runtime: str) -> Row:
     bench.say(f"a quiet sandbox beside a loud one, {runtime}")
-    rounds = bench.rounds(200, 30)
+    rounds = bench.rounds(500, 30)
     with bench.sandboxes(runtime, 2) as (quiet, loud):
         alone = _execs(quiet, rounds)
         with _noise(loud):

@@ -190,6 +190,7 @@ def test_creating_answers_201_with_the_running_sandbox(api: Api, runtime: str) -
         "reason": None,
         "detail": None,
         "network": {"egress": {"default": "allow", "allow": [], "deny": []}, "ingress": None},
+        "secrets": {},
     }
 
 

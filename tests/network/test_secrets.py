@@ -269,7 +269,7 @@ def test_policy_that_allows_everything_hides_as_well(
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"network": None}, "give `network` a policy"),
+        ({"network": "none"}, "give `network` a policy"),
         ({"env": {"API_KEY": "x"}}, "leave one out"),
         ({"secrets": {"A=B": Secret(VALUE, hosts=["a.test"])}}, "environment variable"),
         ({"secrets": {"A": Secret(VALUE + "\r\nX: y", hosts=["a.test"])}}, "line break"),

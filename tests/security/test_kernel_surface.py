@@ -10,6 +10,7 @@ import pytest
 
 from atoll import Atoll, CommandNotStarted, Error, Sandbox
 from tests.security.conftest import Probe
+from tests.support.server import ServerProcess
 
 NO, MISSING = "EPERM", "ENOSYS"
 # What the application kernel has of its own, and what it answers where Linux says EPERM.
@@ -273,7 +274,9 @@ def test_the_clock_cannot_be_set(sandbox: Sandbox) -> None:
     assert sandbox.exec("date -s '2001-01-01'").exit_code != 0
 
 
-def test_there_is_no_network_but_its_own_loopback(sandbox: Sandbox, server: object) -> None:
+def test_without_a_network_there_is_only_its_own_loopback(
+    client: Atoll, runtime: str, server: ServerProcess
+) -> None:
     program = (
         "import socket\n"
         "for address in ('1.1.1.1', '169.254.169.254', '10.0.0.1', '127.0.0.1'):\n"
@@ -282,7 +285,8 @@ def test_there_is_no_network_but_its_own_loopback(sandbox: Sandbox, server: obje
         "    except OSError as e: print(e.errno)\n"
     )
 
-    found = sandbox.exec(["python3", "-c", program, str(getattr(server, "port", 80))])
+    with client.sandboxes.create("host", runtime=runtime, network="none") as sandbox:
+        found = sandbox.exec(["python3", "-c", program, str(server.port)])
 
     assert "reached" not in found.stdout
     assert found.exit_code == 0

@@ -17,14 +17,13 @@ from atoll.models import (
     WriteFiles,
 )
 from atoll_server.api.errors import failure_members
-from atoll_server.api.native.wire import (
-    parse_content,
+from atoll_server.api.native.file_wire import (
     parse_mode,
     parse_path,
     render_compact_content,
-    render_path,
     render_written,
 )
+from atoll_server.api.native.values import parse_content, render_path
 from atoll_server.api.routing import LARGE_BODY_LIMIT, Call, Operation, Reply
 from atoll_server.engine.errors import EngineError
 from atoll_server.engine.file_batches import read_all, write_all

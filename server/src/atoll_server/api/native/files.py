@@ -21,8 +21,7 @@ from atoll.models import (
 )
 from atoll_server.api.errors import UnsupportedMediaType
 from atoll_server.api.native.downloads import open_download
-from atoll_server.api.native.wire import (
-    parse_content,
+from atoll_server.api.native.file_wire import (
     parse_mode,
     parse_path,
     render_content,
@@ -30,6 +29,7 @@ from atoll_server.api.native.wire import (
     render_listing,
     render_written,
 )
+from atoll_server.api.native.values import parse_content
 from atoll_server.api.routing import (
     JSON_TYPE,
     LARGE_BODY_LIMIT,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from atoll.models import MAX_PORT_WAIT_MS, ListeningPorts, Pagination, PortInfo, PortList
 from atoll.models import ListeningPort as WireListeningPort
-from atoll_server.api.native.wire import render_instant, render_path
+from atoll_server.api.native.values import render_instant, render_path
 from atoll_server.engine.errors import InvalidPort
 from atoll_server.engine.exposures import PORTS_LIMIT
 from atoll_server.engine.model import ExposedPort, ListeningPort

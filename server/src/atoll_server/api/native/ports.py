@@ -13,7 +13,7 @@ from atoll_server.api.native.port_wire import (
     render_ports,
     render_signed_url,
 )
-from atoll_server.api.native.wire import render_instant
+from atoll_server.api.native.values import render_instant
 from atoll_server.api.routing import SMALL_BODY_LIMIT, Call, Operation, Reply
 from atoll_server.engine.errors import InvalidRequest
 from atoll_server.engine.keys import Scope

@@ -11,12 +11,11 @@ from atoll.models import (
     SandboxMetrics,
     SandboxPage,
 )
+from atoll_server.api.native.network_wire import parse_network_change, render_network_report
 from atoll_server.api.native.wire import (
     ListQuery,
     parse_filter,
-    parse_network_change,
     parse_spec,
-    render_network_report,
     render_page,
     render_sandbox,
     render_usage,

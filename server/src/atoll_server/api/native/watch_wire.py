@@ -10,7 +10,7 @@ from typing import Any
 from atoll.models import ChangeKind as WireKind
 from atoll.models import FileChange as WireChange
 from atoll.models import Pagination, WatchInfo, WatchList
-from atoll_server.api.native.wire import render_nanoseconds, render_path
+from atoll_server.api.native.values import render_nanoseconds, render_path
 from atoll_server.api.object_forms import LATEST
 from atoll_server.api.records import render_builtins
 from atoll_server.engine.model import ChangesEnd, FileChange, Watch, WatchEnd

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from atoll.models import StartWatch, WatchInfo, WatchList
 from atoll_server.api.change_forms import CHANGE_FORMS
+from atoll_server.api.native.file_wire import parse_path
 from atoll_server.api.native.watch_wire import (
     ChangesQuery,
     render_change,
@@ -12,7 +13,6 @@ from atoll_server.api.native.watch_wire import (
     render_watch,
     render_watches,
 )
-from atoll_server.api.native.wire import parse_path
 from atoll_server.api.object_forms import parse_resume
 from atoll_server.api.routing import (
     SMALL_BODY_LIMIT,

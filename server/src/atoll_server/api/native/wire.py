@@ -3,32 +3,18 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 from atoll.models import (
     CreateSandbox,
-    Egress,
-    EgressDefault,
     ExecRequest,
     ExecResult,
-    FileContent,
-    FileEntry,
-    FileList,
-    FileType,
-    FileWritten,
-    Ingress,
     KeyInfo,
     KeyList,
     KeySource,
-    Network,
-    NetworkDenial,
-    NetworkReport,
     Pagination,
     Resources,
     Runtime,
@@ -38,8 +24,9 @@ from atoll.models import (
     SandboxState,
     StartProcess,
 )
-from atoll_server.api.native.network_wire import parse_ingress
+from atoll_server.api.native.network_wire import parse_ingress, parse_network, render_network
 from atoll_server.api.native.secret_wire import parse_secrets, render_secrets
+from atoll_server.api.native.values import parse_content, render_instant
 from atoll_server.api.records import render_builtins
 from atoll_server.api.routing import ApiSettings
 from atoll_server.engine import keys
@@ -49,9 +36,7 @@ from atoll_server.engine.limits import choose_limits
 from atoll_server.engine.model import (
     Command,
     Completed,
-    Entry,
     Exit,
-    Listing,
     Page,
     RuntimeKind,
     Sandbox,
@@ -59,15 +44,8 @@ from atoll_server.engine.model import (
     SandboxSpec,
     State,
     Usage,
-    Written,
 )
-from atoll_server.engine.paths import MAX_PATH_BYTES
-from atoll_server.network.control import Report
-from atoll_server.network.policy import NO_NETWORK, Policy
-from atoll_server.network.written import InvalidPolicy, parse_policy, render_rules
-
-# What JSON writes with six characters for one.
-ESCAPED_AT_LENGTH = bytes(set(range(0x20)) - set(b"\b\t\n\f\r"))
+from atoll_server.network.policy import NO_NETWORK
 
 
 @dataclass(frozen=True)
@@ -113,45 +91,6 @@ def parse_spec(body: CreateSandbox, settings: ApiSettings) -> SandboxSpec:
         exposable=parse_ingress(body.network),
         network=network,
         secrets=parse_secrets(body, network),
-    )
-
-
-def parse_network(body: Network) -> Policy:
-    egress = body.egress
-    try:
-        return parse_policy(
-            {"default": egress.default.value, "allow": egress.allow, "deny": egress.deny}
-        )
-    except InvalidPolicy as error:
-        raise InvalidConfig(f"`network.egress`: {error}") from None
-
-
-def parse_network_change(body: Network) -> Policy:
-    if body.ingress is not None:
-        raise InvalidConfig(
-            "`network.ingress` is said when a sandbox is created, and cannot be changed: leave it out"
-        )
-    return parse_network(body)
-
-
-def render_network(spec: SandboxSpec) -> Network:
-    policy, exposable = spec.network, spec.exposable
-    default = EgressDefault(policy.default.value)
-    egress = Egress(default, render_rules(policy.allow), render_rules(policy.deny))
-    return Network(egress, None if exposable is None else Ingress(list(exposable)))
-
-
-def render_network_report(sandbox: Sandbox, report: Report) -> NetworkReport:
-    counted = report.statistics
-    return NetworkReport(
-        network=render_network(sandbox.spec),
-        open_connections=counted.open_connections,
-        connections=counted.connections,
-        queries=counted.queries,
-        sent_bytes=counted.bytes_sent,
-        received_bytes=counted.bytes_received,
-        denied=counted.denied,
-        denials=[NetworkDenial(**denial) for denial in report.denials],
     )
 
 
@@ -291,76 +230,6 @@ def _signal_name(number: int) -> str:
         return f"SIG{number}"
 
 
-def parse_content(name: str, text: str, encoding: str) -> bytes:
-    if encoding == "utf-8":
-        return text.encode("utf-8")
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        raise InvalidRequest(f"`{name}` is not base64") from None
-
-
-def render_content(path: bytes, data: bytes, mode: int) -> FileContent:
-    """As text where it is text, else as base64."""
-    try:
-        content, encoding = data.decode("utf-8"), "utf-8"
-    except UnicodeDecodeError:
-        content, encoding = base64.b64encode(data).decode("ascii"), "base64"
-    return FileContent(
-        content=content, encoding=encoding, path=render_path(path), mode=f"{mode:04o}"
-    )
-
-
-def render_compact_content(path: bytes, data: bytes, mode: int) -> FileContent:
-    """The same at no more than twice the size of the data: as base64 too where JSON would escape much of it."""
-    if data.translate(None, ESCAPED_AT_LENGTH) == data:
-        return render_content(path, data, mode)
-    content = base64.b64encode(data).decode("ascii")
-    return FileContent(content, encoding="base64", path=render_path(path), mode=f"{mode:04o}")
-
-
-def parse_path(name: str, text: str, encoding: str) -> bytes:
-    """A path as it is written in a body, in which names that are not UTF-8 come as base64."""
-    raw = parse_content(name, text, encoding)
-    if len(raw) > MAX_PATH_BYTES:
-        raise InvalidRequest(f"`{name}` must be at most {MAX_PATH_BYTES} bytes; got {len(raw)}")
-    return raw
-
-
-def parse_mode(text: str) -> int:
-    """Permission bits; that the text is octal was checked with its record."""
-    return int(text, 8)
-
-
-def render_entry(entry: Entry) -> FileEntry:
-    return FileEntry(
-        name=render_path(entry.name),
-        path=render_path(entry.path),
-        type=FileType(entry.kind.value),
-        is_directory=entry.kind.value == "directory",
-        size_bytes=entry.size,
-        mode=f"{entry.mode:04o}",
-        uid=entry.uid,
-        gid=entry.gid,
-        user=None if entry.user is None else render_path(entry.user),
-        group=None if entry.group is None else render_path(entry.group),
-        modified_at=render_nanoseconds(entry.modified_ns),
-        target=None if entry.target is None else render_path(entry.target),
-    )
-
-
-def render_listing(listing: Listing, limit: int) -> FileList:
-    entries = [render_entry(entry) for entry in listing.entries]
-    pagination = Pagination(total=len(entries), limit=limit, offset=0, has_more=listing.truncated)
-    return FileList(data=entries, pagination=pagination, truncated=listing.truncated)
-
-
-def render_written(written: Written) -> FileWritten:
-    return FileWritten(
-        path=render_path(written.path), size_bytes=written.size, created=written.created
-    )
-
-
 def parse_scopes(words: Sequence[str]) -> frozenset[keys.Scope]:
     unknown = [word for word in words if word not in keys.SCOPE_WORDS]
     if unknown or not words:
@@ -383,19 +252,3 @@ def render_key(key: ApiKey, text: str | None = None) -> KeyInfo:
 def render_keys(found: Sequence[ApiKey]) -> KeyList:
     pagination = Pagination(total=len(found), limit=keys.KEYS_LIMIT, offset=0, has_more=False)
     return KeyList(data=[render_key(key) for key in found], pagination=pagination)
-
-
-def render_path(raw: bytes) -> str:
-    return raw.decode("utf-8", "replace")
-
-
-def render_instant(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
-
-
-def render_nanoseconds(nanoseconds: int) -> str:
-    """A sandbox may give a file any time at all; one that no calendar holds is shown as its nearest end."""
-    try:
-        return render_instant(datetime.fromtimestamp(nanoseconds / 1e9, UTC))
-    except (OverflowError, ValueError, OSError):
-        return "9999-12-31T23:59:59.999Z" if nanoseconds > 0 else "0001-01-01T00:00:00.000Z"
