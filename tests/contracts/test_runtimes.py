@@ -19,7 +19,8 @@ from atoll_server.engine.commands import ProcessDefaults
 from atoll_server.engine.engine import AGENT_BINARY
 from atoll_server.engine.images import Images
 from atoll_server.engine.model import Command, Limits, RuntimeKind, SandboxId, SandboxSpec
-from atoll_server.engine.site import HostPaths, Site, Sites
+from atoll_server.engine.site import HostPaths, Site
+from atoll_server.engine.sites import Sites
 from atoll_server.runtimes.base import Runtime, RuntimeFailed
 from atoll_server.runtimes.cgroups import Cgroups
 from atoll_server.runtimes.container import Crun, Runc

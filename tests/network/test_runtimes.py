@@ -8,8 +8,10 @@ import shlex
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -19,7 +21,8 @@ from atoll_server.engine.commands import ProcessDefaults
 from atoll_server.engine.engine import AGENT_BINARY
 from atoll_server.engine.images import Images
 from atoll_server.engine.model import Command, Limits, RuntimeKind, SandboxId, SandboxSpec
-from atoll_server.engine.site import HostPaths, Site, Sites
+from atoll_server.engine.site import HostPaths, Site
+from atoll_server.engine.sites import Sites
 from atoll_server.network.egress import Egress
 from atoll_server.network.link import GATEWAY_ADDRESS
 from atoll_server.network.written import parse_policy
@@ -49,7 +52,10 @@ class Networked:
     def start(self, launch: Launch) -> int:
         policy = parse_policy({"allow": ["a.test"]})
         made = self._egress.attach(launch.sandbox_id, policy, launch.user_namespace)
-        return self._runtime.start(replace(launch, network=made.inside))
+        network: Future[BinaryIO] = Future()
+        with made.inside.open("rb") as namespace:
+            network.set_result(namespace)
+            return self._runtime.start(replace(launch, network=network))
 
     def forget(self, sandbox_id: SandboxId) -> None:
         self._runtime.forget(sandbox_id)

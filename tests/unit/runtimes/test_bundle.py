@@ -3,8 +3,10 @@ from __future__ import annotations
 
 import json
 import os
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 from atoll_server.engine.model import Limits, SandboxId
 from atoll_server.runtimes.base import Launch, RootFilesystem, Staged, Tree
@@ -49,12 +51,15 @@ def test_no_dangerous_capability_in_any_set() -> None:
     assert "inheritable" not in sets
 
 
-def test_sandbox_joins_the_network_that_was_made_for_it() -> None:
-    joined = replace(LAUNCH, network=Path("/run/atoll/network/sb.inside"))
+def test_sandbox_joins_the_network_that_was_made_for_it(tmp_path: Path) -> None:
+    network: Future[BinaryIO] = Future()
+    with (tmp_path / "sb.inside").open("wb+") as namespace:
+        network.set_result(namespace)
 
-    namespaces = render_config(joined, STAGED)["linux"]["namespaces"]
+        namespaces = render_config(replace(LAUNCH, network=network), STAGED)["linux"]["namespaces"]
 
-    assert {"type": "network", "path": "/run/atoll/network/sb.inside"} in namespaces
+        (joined,) = (it["path"] for it in namespaces if it["type"] == "network")
+        assert Path(joined).resolve() == tmp_path / "sb.inside"
     assert {"type": "network"} in render_config(LAUNCH, STAGED)["linux"]["namespaces"]
 
 

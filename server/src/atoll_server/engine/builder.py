@@ -17,7 +17,8 @@ from atoll_server.agent.messages import PROCESSES_GENERATION
 from atoll_server.engine import errors, trust
 from atoll_server.engine.model import RuntimeKind, SandboxId, SandboxSpec
 from atoll_server.engine.processes import KEEP_ENDED, KEEP_ENDED_SECONDS
-from atoll_server.engine.site import Site, Sites
+from atoll_server.engine.site import Site
+from atoll_server.engine.sites import Sites
 from atoll_server.engine.threads import in_thread
 from atoll_server.network.egress import NetworkFailed
 from atoll_server.network.link import GATEWAY_ADDRESS

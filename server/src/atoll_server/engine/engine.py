@@ -42,7 +42,8 @@ from atoll_server.engine.pool_plan import PoolSettings, Shape
 from atoll_server.engine.ports import Ports
 from atoll_server.engine.preview_tokens import SECRET_NAME, PreviewTokens
 from atoll_server.engine.processes import KEEP_ENDED, KEEP_ENDED_SECONDS, Processes
-from atoll_server.engine.site import NO_NETWORKS, HostPaths, Sites
+from atoll_server.engine.site import HostPaths
+from atoll_server.engine.sites import NO_NETWORKS, Sites
 from atoll_server.engine.statistics import EngineStatistics
 from atoll_server.engine.store import Store
 from atoll_server.engine.watches import Watches

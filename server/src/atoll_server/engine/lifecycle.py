@@ -39,7 +39,8 @@ from atoll_server.engine.networks import Networks
 from atoll_server.engine.pool import Pool, read_load
 from atoll_server.engine.pool_plan import PoolSettings, Shape
 from atoll_server.engine.recover import Recovery
-from atoll_server.engine.site import Site, Sites
+from atoll_server.engine.site import Site
+from atoll_server.engine.sites import Sites
 from atoll_server.engine.states import Event
 from atoll_server.engine.statistics import EngineStatistics, Tally
 from atoll_server.engine.store import Store

@@ -10,7 +10,7 @@ from atoll_server.clock import Clock
 from atoll_server.engine import errors
 from atoll_server.engine.live import Live
 from atoll_server.engine.model import Sandbox, Usage
-from atoll_server.engine.site import Sites
+from atoll_server.engine.sites import Sites
 from atoll_server.engine.threads import in_thread
 
 

@@ -12,7 +12,8 @@ from typing import Final
 import msgspec
 
 from atoll_server.clock import Clock, wait_for_news
-from atoll_server.engine.site import Site, Sites
+from atoll_server.engine.site import Site
+from atoll_server.engine.sites import Sites
 from atoll_server.engine.threads import in_thread
 from atoll_server.network.control import MAX_MESSAGE
 from atoll_server.network.egress import NetworkFailed

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from atoll_server.engine import errors
 from atoll_server.engine.live import Live
-from atoll_server.engine.site import Sites
+from atoll_server.engine.sites import Sites
 from atoll_server.engine.threads import in_thread
 from atoll_server.network.control import Report
 from atoll_server.network.egress import NetworkFailed

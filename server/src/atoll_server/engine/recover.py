@@ -12,7 +12,8 @@ from atoll_server.agent.errors import AgentFailure
 from atoll_server.engine.builder import Builder
 from atoll_server.engine.live import Live
 from atoll_server.engine.model import SandboxId, State
-from atoll_server.engine.site import Site, Sites
+from atoll_server.engine.site import Site
+from atoll_server.engine.sites import Sites
 from atoll_server.engine.store import Store, Stored
 from atoll_server.engine.threads import in_thread
 

@@ -12,7 +12,8 @@ from typing import Final
 
 from atoll_server.clock import Clock
 from atoll_server.engine.model import Limits, SandboxId, SandboxSpec
-from atoll_server.engine.site import Site, Sites
+from atoll_server.engine.site import Site
+from atoll_server.engine.sites import Sites
 from atoll_server.engine.threads import in_thread
 from atoll_server.network.egress import NetworkFailed
 

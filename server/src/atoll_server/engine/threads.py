@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -37,3 +38,17 @@ async def in_thread(work: Callable[[], T]) -> T:
 
     threading.Thread(target=body, name="atoll-work", daemon=True).start()
     return await done
+
+
+def begin(work: Callable[[], T]) -> Future[T]:
+    """Do blocking work on a thread of its own, beside that of the caller, who asks for the result when it is needed."""
+    result: Future[T] = Future()
+
+    def body() -> None:
+        try:
+            result.set_result(work())
+        except BaseException as error:
+            result.set_exception(error)
+
+    threading.Thread(target=body, name="atoll-work", daemon=True).start()
+    return result

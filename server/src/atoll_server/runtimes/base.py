@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from atoll_server.engine.model import Limits, RuntimeKind, SandboxId
 from atoll_server.runtimes.cgroups import Group
@@ -61,8 +62,8 @@ class Launch:
     """All that a runtime needs to start one sandbox. Everything named here exists already.
 
     `control` is the directory in which the agent makes its socket; `ids` is None where no id range is needed;
-    `open_files` is the limit of one process, which may not exceed the server's own; `network` is where its network
-    namespace is mounted, None for a new one that has loopback alone.
+    `open_files` is the limit of one process, which may not exceed the server's own; `network` is its network
+    namespace, open as soon as there is one, None for a new one that has loopback alone.
     """
 
     sandbox_id: SandboxId
@@ -74,7 +75,7 @@ class Launch:
     ids: IdRange | None
     user_namespace: int | None
     open_files: int
-    network: Path | None = None
+    network: Future[BinaryIO] | None = None
 
 
 @dataclass(frozen=True)

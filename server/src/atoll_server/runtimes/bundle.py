@@ -62,7 +62,7 @@ def render_config(launch: Launch, staged: Staged) -> dict[str, Any]:
         "linux": {
             "namespaces": [
                 *({"type": kind} for kind in ("pid", "ipc", "uts", "mount")),
-                {"type": "network"} | ({"path": str(launch.network)} if launch.network else {}),
+                {"type": "network", **_network(launch)},
             ],
             "maskedPaths": list(MASKED_PATHS),
             "readonlyPaths": list(READONLY_PATHS),
@@ -138,3 +138,10 @@ def _mounts(launch: Launch, staged: Staged) -> list[dict[str, Any]]:
 
 def _mount(destination: str, kind: str, *options: str) -> dict[str, Any]:
     return {"destination": destination, "type": kind, "source": kind, "options": list(options)}
+
+
+def _network(launch: Launch) -> dict[str, str]:
+    """Where the runtime finds it, through us: mounted it is, but not where the runtime sees it."""
+    if launch.network is None:
+        return {}
+    return {"path": f"/proc/{os.getpid()}/fd/{launch.network.result().fileno()}"}
