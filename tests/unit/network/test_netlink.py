@@ -76,17 +76,22 @@ def test_message_says_its_length_and_number(kind: int, body: bytes, number: int)
     assert len(rendered) % 4 == 0
 
 
-@given(NAMES, NAMES, st.integers(0, 2**31 - 1))
-def test_pair_names_both_ends_and_the_other_namespace(name: str, peer: str, fd: int) -> None:
-    message = links.add_veth(name, peer, fd)
+@given(NAMES, NAMES, st.integers(0, 2**31 - 1), st.integers(68, 65_535))
+def test_pair_names_both_ends_and_the_other_namespace(
+    name: str, peer: str, fd: int, mtu: int
+) -> None:
+    message = links.add_veth(name, peer, fd, mtu)
 
+    largest = (4, struct.pack("=I", mtu))
     found = dict(read_attributes(message.body[16:]))
     assert found[3] == name.encode() + b"\0"
+    assert largest in found.items()
     info = dict(read_attributes(found[18]))
     assert info[1] == b"veth\0"
     ((kind, end),) = read_attributes(info[2])
     assert kind == 1
-    assert read_attributes(end[16:]) == [(3, peer.encode() + b"\0"), (28, struct.pack("=I", fd))]
+    other = (28, struct.pack("=I", fd))
+    assert read_attributes(end[16:]) == [(3, peer.encode() + b"\0"), largest, other]
 
 
 def test_address_and_routes_as_rtnetlink_has_them() -> None:

@@ -33,6 +33,7 @@ _ADDRESS = struct.Struct("=BBBBI")
 _ROUTE = struct.Struct("=BBBBBBBBI")
 
 _IFLA_IFNAME = 3
+_IFLA_MTU = 4
 _IFLA_LINKINFO = 18
 _IFLA_NET_NS_FD = 28
 _INFO_KIND = 1
@@ -49,12 +50,17 @@ _EVERYWHERE, _ON_HOST = 0, 254
 _UNICAST, _LOCAL = 1, 2
 
 
-def add_veth(name: str, peer: str, namespace: int) -> Message:
-    """Two interfaces, joined: `name` here, and `peer` in the network namespace of that descriptor."""
-    there = (text_attribute(_IFLA_IFNAME, peer), attribute(_IFLA_NET_NS_FD, _number(namespace)))
+def add_veth(name: str, peer: str, namespace: int, mtu: int) -> Message:
+    """Two interfaces, joined: `name` here, and `peer` in the network namespace of that descriptor.
+
+    Both take packets of `mtu` bytes.
+    """
+    largest = attribute(_IFLA_MTU, _number(mtu))
+    place = attribute(_IFLA_NET_NS_FD, _number(namespace))
+    there = (text_attribute(_IFLA_IFNAME, peer), largest, place)
     data = nest(_INFO_DATA, nest(_VETH_PEER, _link(0), *there))
     info = nest(_IFLA_LINKINFO, text_attribute(_INFO_KIND, "veth"), data)
-    body = _link(0) + text_attribute(_IFLA_IFNAME, name) + info
+    body = _link(0) + text_attribute(_IFLA_IFNAME, name) + largest + info
     return Message(f"make the interfaces {name} and {peer}", _NEW_LINK, body, _MAKE)
 
 

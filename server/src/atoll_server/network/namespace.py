@@ -26,6 +26,7 @@ from atoll_server.network.link import (
     EDGE_LINK,
     GATEWAY_ADDRESS,
     INSIDE_LINK,
+    MTU,
     PREFIX,
     PROXY_PORT,
     SANDBOX_ADDRESS,
@@ -165,7 +166,7 @@ def _prepare_inside(edge: Path) -> None:
     # To runc's containers it is not their own, and their root would lack the low ports.
     Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").write_text("0", encoding="ascii")
     with open(edge, "rb") as other:
-        tell(ROUTE, [links.add_veth(INSIDE_LINK, EDGE_LINK, other.fileno())])
+        tell(ROUTE, [links.add_veth(INSIDE_LINK, EDGE_LINK, other.fileno(), MTU)])
     link = socket.if_nametoindex(INSIDE_LINK)
     tell(
         ROUTE,
@@ -217,7 +218,7 @@ def _rehearse() -> None:
     """All that an edge needs of the kernel, in a namespace that ends with the calling thread."""
     _unshare()
     with open(_OWN, "rb") as own:
-        tell(ROUTE, [links.add_veth(INSIDE_LINK, EDGE_LINK, own.fileno())])
+        tell(ROUTE, [links.add_veth(INSIDE_LINK, EDGE_LINK, own.fileno(), MTU)])
     _prepare_edge()
     _listen().close()
 
