@@ -140,7 +140,9 @@ def running_browser(program: str) -> Iterator[Browser]:
         try:
             told = Path(home, "profile", "DevToolsActivePort")
             lines = wait_until(lambda: _lines(told), within=PATIENCE, what="the browser's start")
-            with connect(f"ws://127.0.0.1:{lines[0]}{lines[1]}", max_size=None) as debugger:
+            address = f"ws://127.0.0.1:{lines[0]}{lines[1]}"
+            # No pings: their thread would use `random` under every later property test.
+            with connect(address, max_size=None, ping_interval=None) as debugger:
                 yield Browser(debugger)
                 debugger.send(json.dumps({"id": 0, "method": "Browser.close"}))
                 process.wait(PATIENCE)  # it ends its own processes, and waits for each
