@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Generator, Iterator
 from types import FrameType
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 from tests.support.inventory import find_difference, take_inventory
@@ -26,8 +27,15 @@ HOST_LACKS = "host lacks"
 RUNTIME_PROGRAMS = {"gvisor": ("runsc",), "container": ("crun", "runc")}
 
 
+# How long a property takes to try says something about the host, nothing about the property.
+hypothesis.settings.register_profile(
+    "untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+
+
 def pytest_configure() -> None:
     """A run that is told to stop takes its fixtures down, and with them its servers and sandboxes."""
+    hypothesis.settings.load_profile("untimed")
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt

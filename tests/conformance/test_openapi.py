@@ -140,7 +140,6 @@ def test_no_input_makes_the_server_fail(
 
     @hypothesis.settings(
         max_examples=examples,
-        deadline=None,
         database=None,
         derandomize=True,
         suppress_health_check=list(hypothesis.HealthCheck),

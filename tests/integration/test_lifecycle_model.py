@@ -157,7 +157,6 @@ def _settings(examples: int) -> hypothesis.settings:
     return hypothesis.settings(
         max_examples=examples,
         stateful_step_count=20,
-        deadline=None,
         database=None,
         suppress_health_check=list(hypothesis.HealthCheck),
     )

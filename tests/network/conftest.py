@@ -83,7 +83,7 @@ def attach(egress: Egress, internet: Internet) -> Attach:
 
     def attach(policy: object) -> tuple[str, Inside]:
         sandbox_id = f"network-test-{next(_ids)}"
-        made = egress.attach(sandbox_id, parse_policy(policy))
-        return sandbox_id, Inside(made.inside, internet.authority)
+        egress.attach(sandbox_id, parse_policy(policy))
+        return sandbox_id, Inside(egress.make_inside(sandbox_id), internet.authority)
 
     return attach

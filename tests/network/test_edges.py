@@ -87,8 +87,9 @@ def test_namespace_that_cannot_be_finished_is_not_left(
 ) -> None:
     """As on a kernel without tproxy: a message that it refuses."""
     namespaces = NamespaceDirectory(directory / "namespaces")
+    namespaces.make_edge("network-test-unfinished")
     monkeypatch.setattr("atoll_server.network.namespace.PREFIX", 99)
 
     with pytest.raises(NetlinkFailed, match="100.64.0.2/99"):
-        namespaces.make("network-test-unfinished")
+        namespaces.make_inside("network-test-unfinished")
     assert namespaces.list() == frozenset()

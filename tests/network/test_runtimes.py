@@ -51,10 +51,16 @@ class Networked:
 
     def start(self, launch: Launch) -> int:
         policy = parse_policy({"allow": ["a.test"]})
-        made = self._egress.attach(launch.sandbox_id, policy, launch.user_namespace)
+        edge = self._egress.attach(launch.sandbox_id, policy)
+        if not self.capabilities.joins_network:
+            with edge.open("rb") as opened:
+                pid = self._runtime.start(launch)
+                with open(f"/proc/{pid}/ns/net", "rb") as inside:
+                    self._egress.join(inside, opened)
+            return pid
         network: Future[BinaryIO] = Future()
-        with made.inside.open("rb") as namespace:
-            network.set_result(namespace)
+        with self._egress.make_inside(launch.sandbox_id).open("rb") as inside:
+            network.set_result(inside)
             return self._runtime.start(replace(launch, network=network))
 
     def forget(self, sandbox_id: SandboxId) -> None:

@@ -167,7 +167,7 @@ def requests(draw: st.DrawFn) -> Drawn:
 
 
 @given(drawn=requests())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 async def test_no_request_fails_on_our_side(drawn: Drawn) -> None:
     operation = drawn.operation
     client = Client()

@@ -322,7 +322,7 @@ _ACTS: st.SearchStrategy[Act] = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     acts=st.lists(_ACTS, max_size=60),
     kept=st.sampled_from([0, 500, ALL]),

@@ -303,7 +303,7 @@ MEMBERS = st.one_of(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(members=st.lists(MEMBERS, max_size=8), again=st.lists(MEMBERS, max_size=4))
 def test_no_archive_touches_what_is_outside(
     root: Path, tmp_path_factory: pytest.TempPathFactory, members: list[Member], again: list[Member]

@@ -53,6 +53,7 @@ class Site:
     group: Group
     ids: IdRange | None = None
     network: Future[BinaryIO] | None = None
+    """While it is built: the namespace that its runtime joins, or the edge that the runtime's own is joined to."""
     pid: int | None = None
     is_resting: bool = False
     sealed: str | None = None

@@ -34,7 +34,7 @@ from atoll_server.network.egress import Egress
 from atoll_server.network.policy import Default, Policy
 from atoll_server.network.secrets import Keyring, hosts_of
 from atoll_server.runtimes import kernel
-from atoll_server.runtimes.base import Launch, Runtime
+from atoll_server.runtimes.base import Launch, Runtime, RuntimeFailed
 from atoll_server.runtimes.cgroups import Cgroups, GroupLimits
 from atoll_server.runtimes.disk import make_disk
 from atoll_server.runtimes.idmap import IdRanges
@@ -83,6 +83,7 @@ class Sites:
             Step("control group", self._make_group, self._remove_group),
             Step("disk", self._make_disk, self._remove_disk),
             Step("runtime", self._start_runtime, self._stop_runtime),
+            Step("link", self._make_link, self._keep_link),
         )
 
     def prepare(self) -> None:
@@ -291,14 +292,19 @@ class Sites:
         self._paths.disk(site.sandbox_id).unlink(missing_ok=True)
 
     def _make_network(self, site: Site) -> None:
-        """Begin with it: the runtime is the first who needs it, and it is made of other programs' time."""
+        """Begin with it: the runtime is the first who needs it."""
         if site.spec.network.default is Default.NONE:
             return
         if self._egress is None:
             raise errors.RuntimeUnavailable(NO_NETWORKS)
         egress, sandbox_id, policy = self._egress, site.sandbox_id, site.spec.network
-        owner = self._ids.namespace(site.ids) if site.ids else None
-        site.network = begin(lambda: open(egress.attach(sandbox_id, policy, owner).inside, "rb"))
+        joins = site.runtime.capabilities.joins_network
+
+        def make() -> BinaryIO:
+            edge = egress.attach(sandbox_id, policy)
+            return open(egress.make_inside(sandbox_id) if joins else edge, "rb")
+
+        site.network = begin(make)
 
     def _remove_network(self, site: Site) -> None:
         if site.network is not None:
@@ -318,15 +324,29 @@ class Sites:
             ids=site.ids,
             user_namespace=self._ids.namespace(site.ids) if site.ids else None,
             open_files=min(site.spec.limits.open_files, self._most_open_files),
-            network=site.network,
+            network=site.network if site.runtime.capabilities.joins_network else None,
         )
         site.pid = site.runtime.start(launch)
-        if site.network is not None:
-            _let_go(site.network)
 
     def _stop_runtime(self, site: Site) -> None:
         site.group.kill(timeout=KILL_TIMEOUT)
         site.runtime.forget(site.sandbox_id)
+
+    def _make_link(self, site: Site) -> None:
+        """Join the namespace that a runtime made by itself to the edge; one that was made for it has been before."""
+        if site.network is None:
+            return
+        if not site.runtime.capabilities.joins_network:
+            assert self._egress is not None, "a sandbox with a network on a host that gives none"
+            with open(f"/proc/{site.pid}/ns/net", "rb") as inside:
+                # If not, its number, and so what was opened, may be another program's.
+                if not self.is_alive(site):
+                    raise RuntimeFailed(f"{site.sandbox_id} ended before it had its network")
+                self._egress.join(inside, site.network.result())
+        _let_go(site.network)
+
+    def _keep_link(self, site: Site) -> None:
+        """It goes with the namespaces that it joins."""
 
 
 def _let_go(network: Future[BinaryIO]) -> None:

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
@@ -24,7 +25,7 @@ from atoll_server.network.control import (
     Report,
     listen,
 )
-from atoll_server.network.namespace import NamespaceDirectory, Namespaces
+from atoll_server.network.namespace import NamespaceDirectory, join
 from atoll_server.network.policy import Policy
 from atoll_server.network.proxy import ProxySettings
 from atoll_server.network.secrets import Keyring
@@ -94,19 +95,30 @@ class Egress:
                 self._control.close(sandbox_id)
             self._tell_all(wanted, served)
 
-    def attach(
-        self, sandbox_id: str, policy: Policy, user_namespace: int | None = None
-    ) -> Namespaces:
-        """Make a sandbox's namespaces, and have the proxy serve it. On failure nothing is left."""
+    def attach(self, sandbox_id: str, policy: Policy) -> Path:
+        """Make a sandbox's edge, and have the proxy serve it. On failure nothing is left.
+
+        Returns where the edge is mounted. Nothing reaches it before a namespace has been joined to it.
+        """
         self.start()
         with _failures():
-            made = self._namespaces.make(sandbox_id, user_namespace)
+            made = self._namespaces.make_edge(sandbox_id)
             try:
                 self._serve(sandbox_id, policy)
             except BaseException:
                 self._namespaces.remove(sandbox_id)
                 raise
             return made
+
+    def make_inside(self, sandbox_id: str) -> Path:
+        """Make a namespace for what will run in a sandbox, joined to its edge. Returns where it is mounted."""
+        with _failures():
+            return self._namespaces.make_inside(sandbox_id)
+
+    def join(self, inside: BinaryIO, edge: BinaryIO) -> None:
+        """Join the namespace of what runs in a sandbox to its edge."""
+        with _failures():
+            join(inside, edge)
 
     def update(self, sandbox_id: str, policy: Policy) -> None:
         """Let another policy hold; what it does not allow is cut when this returns."""

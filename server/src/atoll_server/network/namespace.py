@@ -10,15 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
-from atoll_server import host
 from atoll_server.network import links
 from atoll_server.network.edge_rules import edge_rules
 from atoll_server.network.link import (
@@ -39,7 +37,6 @@ T = TypeVar("T")
 _BACKLOG = 1024
 _CLONE_NEWNET = 0x40000000
 _IP_TRANSPARENT = 19
-_HOLD = ("sh", "-c", "echo ready; read line")
 _OWN = "/proc/thread-self/ns/net"
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -47,7 +44,10 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @dataclass(frozen=True)
 class Namespaces:
-    """Where the two namespaces of a sandbox are mounted, so that they last without a process in them."""
+    """Where the two namespaces of a sandbox are mounted, so that they last without a process in them.
+
+    There is none for an inside that a runtime made: it lasts as long as what runs in it.
+    """
 
     inside: Path
     edge: Path
@@ -83,25 +83,32 @@ class NamespaceDirectory:
             self._directory / f"{sandbox_id}.inside", self._directory / f"{sandbox_id}.edge"
         )
 
-    def make(self, sandbox_id: str, user_namespace: int | None = None) -> Namespaces:
-        """Make both, joined, with everything in them but the sockets. On failure nothing is left.
+    def make_edge(self, sandbox_id: str) -> Path:
+        """Make the edge, with everything in it but its end of the pair and the sockets. On failure nothing is left.
 
-        `user_namespace` is a descriptor of the one that the sandbox's own is to belong to, None for the host's.
+        Returns where it is mounted.
         """
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        made = self.paths(sandbox_id)
-        try:
-            _in_thread(lambda: make_bare(made.edge))
-            if user_namespace is None:
-                _in_thread(lambda: make_bare(made.inside))
-            else:
-                _make_owned(made.inside, user_namespace)
-            _within(made.inside, lambda: _prepare_inside(made.edge))
-            _within(made.edge, _prepare_edge)
-        except BaseException:
-            self.remove(sandbox_id)
-            raise
-        return made
+        edge = self.paths(sandbox_id).edge
+
+        def make() -> None:
+            make_bare(edge)
+            _prepare_edge()
+
+        self._make(sandbox_id, make)
+        return edge
+
+    def make_inside(self, sandbox_id: str) -> Path:
+        """Make a namespace that is joined to the edge. On failure neither is left. Returns where it is mounted."""
+        paths = self.paths(sandbox_id)
+
+        def make() -> None:
+            make_bare(paths.inside)
+            with open(paths.edge, "rb") as edge:
+                _join(edge)
+
+        self._make(sandbox_id, make)
+        return paths.inside
 
     def listen(self, sandbox_id: str) -> EdgeSockets:
         """New sockets at the edge, for a proxy. Those of one that has ended must be closed."""
@@ -120,6 +127,13 @@ class NamespaceDirectory:
             return frozenset()
         return frozenset(path.name.rpartition(".")[0] for path in self._directory.iterdir())
 
+    def _make(self, sandbox_id: str, work: Callable[[], None]) -> None:
+        try:
+            _in_thread(work)
+        except BaseException:
+            self.remove(sandbox_id)
+            raise
+
 
 def find_fault() -> str | None:
     """Why no sandbox can have a network on this host, None where one can. Tries it, and leaves nothing behind."""
@@ -128,6 +142,16 @@ def find_fault() -> str | None:
     except OSError as error:
         return error.strerror or str(error)
     return None
+
+
+def join(inside: BinaryIO, edge: BinaryIO) -> None:
+    """Join a namespace to the edge made for it. Without it the edge has no interface, and nothing reaches it."""
+
+    def enter_and_join() -> None:
+        _enter(inside.fileno())
+        _join(edge)
+
+    _in_thread(enter_and_join)
 
 
 @contextlib.contextmanager
@@ -148,25 +172,23 @@ def make_bare(path: Path) -> None:
     kernel.bind(_OWN, str(path))
 
 
-def _make_owned(path: Path, user_namespace: int) -> None:
-    """A namespace that belongs to a user namespace, so that in a container sysfs shows it and nobody else's.
+def _prepare_edge() -> None:
+    """The rules stand before the first packet can come."""
+    _forbid_ipv6("all", "default")
+    # A new namespace has this from the host's first one.
+    Path("/proc/sys/net/ipv4/ip_forward").write_text("0", encoding="ascii")
+    # Every address is this one's own, so that the proxy's sockets may be it.
+    tell(ROUTE, [links.set_up(links.LOOPBACK), links.own_all()])
+    tell(NETFILTER, edge_rules())
 
-    A process with threads, as this one, cannot enter a user namespace; a program does.
-    """
-    user = f"--user=/proc/{os.getpid()}/fd/{user_namespace}"
-    with host.held(["nsenter", user, "--", "unshare", "--net", *_HOLD]) as pid:
-        path.touch(mode=0o600)
-        kernel.bind(f"/proc/{pid}/ns/net", str(path))
 
-
-def _prepare_inside(edge: Path) -> None:
-    """The sandbox's end, and with it the other."""
+def _join(edge: BinaryIO) -> None:
+    """Join the namespace of the calling thread to an edge, where the thread is afterwards."""
     # Of the interfaces that are still to come; programs may be at `::1`.
     _forbid_ipv6("default")
-    # To runc's containers it is not their own, and their root would lack the low ports.
+    # Whoever somebody is inside, the low ports are free, as in Docker's containers.
     Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").write_text("0", encoding="ascii")
-    with open(edge, "rb") as other:
-        tell(ROUTE, [links.add_veth(INSIDE_LINK, EDGE_LINK, other.fileno(), MTU)])
+    tell(ROUTE, [links.add_veth(INSIDE_LINK, EDGE_LINK, edge.fileno(), MTU)])
     link = socket.if_nametoindex(INSIDE_LINK)
     tell(
         ROUTE,
@@ -177,25 +199,9 @@ def _prepare_inside(edge: Path) -> None:
             links.route_all(GATEWAY_ADDRESS),
         ],
     )
-
-
-def _prepare_edge() -> None:
-    _forbid_ipv6("all", "default")
-    # A new namespace has this from the host's first one.
-    Path("/proc/sys/net/ipv4/ip_forward").write_text("0", encoding="ascii")
+    _enter(edge.fileno())
     link = socket.if_nametoindex(EDGE_LINK)
-    tell(
-        ROUTE,
-        [
-            links.add_address(link, GATEWAY_ADDRESS, PREFIX),
-            links.set_up(links.LOOPBACK),
-            # Every address is this one's own, so that the proxy's sockets may be it.
-            links.own_all(),
-        ],
-    )
-    # The rules stand before the first packet can come.
-    tell(NETFILTER, edge_rules())
-    tell(ROUTE, [links.set_up(link)])
+    tell(ROUTE, [links.add_address(link, GATEWAY_ADDRESS, PREFIX), links.set_up(link)])
 
 
 def _listen() -> EdgeSockets:
@@ -217,10 +223,10 @@ def _listen() -> EdgeSockets:
 def _rehearse() -> None:
     """All that an edge needs of the kernel, in a namespace that ends with the calling thread."""
     _unshare()
-    with open(_OWN, "rb") as own:
-        tell(ROUTE, [links.add_veth(INSIDE_LINK, EDGE_LINK, own.fileno(), MTU)])
     _prepare_edge()
     _listen().close()
+    with open(_OWN, "rb") as own:
+        tell(ROUTE, [links.add_veth(INSIDE_LINK, EDGE_LINK, own.fileno(), MTU)])
 
 
 def _forbid_ipv6(*kinds: str) -> None:

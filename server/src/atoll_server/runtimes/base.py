@@ -46,7 +46,8 @@ class Capabilities:
     `pids_overhead`: the same for threads.
     `kills_for_memory`: whether a process that takes too much is killed by itself; where not, the
     whole sandbox would be, unless the engine sees to it in time. `is_restless`: it takes processor time also while
-    nothing inside does.
+    nothing inside does. `joins_network`: it takes a network namespace that was made for it; otherwise it makes one,
+    which is given its link when it runs.
     """
 
     isolation: str
@@ -55,6 +56,7 @@ class Capabilities:
     kills_for_memory: bool = True
     pids_overhead: int = 0
     is_restless: bool = False
+    joins_network: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,8 @@ class Launch:
     """All that a runtime needs to start one sandbox. Everything named here exists already.
 
     `control` is the directory in which the agent makes its socket; `ids` is None where no id range is needed;
-    `open_files` is the limit of one process, which may not exceed the server's own; `network` is its network
-    namespace, open as soon as there is one, None for a new one that has loopback alone.
+    `open_files` is the limit of one process, which may not exceed the server's own; `network` is the
+    network namespace that it joins, open as soon as there is one; without, it makes one that has loopback alone.
     """
 
     sandbox_id: SandboxId

@@ -94,14 +94,6 @@ def confine_to_host_kernel(
     }
 
 
-def leave_sysfs_empty(config: dict[str, Any]) -> dict[str, Any]:
-    """Have an empty directory at `/sys`."""
-    empty = _mount("/sys", "tmpfs", "nosuid", "noexec", "nodev", "ro", "size=4k")
-    return config | {
-        "mounts": [empty if it["destination"] == "/sys" else it for it in config["mounts"]]
-    }
-
-
 def _process(open_files: int) -> dict[str, Any]:
     capabilities = list(CAPABILITIES)
     return {

@@ -12,11 +12,7 @@ from atoll_server import host
 from atoll_server.engine.model import RuntimeKind, SandboxId
 from atoll_server.runtimes import oci
 from atoll_server.runtimes.base import Capabilities, Launch, Staged
-from atoll_server.runtimes.bundle import (
-    confine_to_host_kernel,
-    leave_sysfs_empty,
-    render_config,
-)
+from atoll_server.runtimes.bundle import confine_to_host_kernel, render_config
 from atoll_server.runtimes.cgroups import MOUNT
 from atoll_server.runtimes.stage import place_program
 
@@ -99,9 +95,6 @@ class Runc:
         # It sets limits from outside, for which it must own the namespace where the host's root lacks CAP_SYS_RESOURCE.
         config = confine_to_host_kernel(render_config(launch, staged), launch, joins=False)
         config["linux"]["cgroupsPath"] = _cgroups_path(launch)
-        if launch.network is not None:
-            # sysfs shows a network namespace, and can be mounted by those alone to whom that belongs.
-            config = leave_sysfs_empty(config)
         state = ["--root", str(self._paths.state)]
         return oci.Order(config, [self._program, *state, *_run_detached(launch, staged)])
 

@@ -58,6 +58,7 @@ class Runsc:
         # Its threads at rest are about thirty, more with each processor; without one that it needs it ends.
         pids_overhead=128,
         is_restless=True,
+        joins_network=True,
     )
 
     def __init__(self, program: str, paths: oci.Paths) -> None:
