@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import itertools
 import json
@@ -76,10 +75,6 @@ class Page:
     def addresses(self) -> list[str]:
         """Everything that the history of this tab holds."""
         return [entry["url"] for entry in self.call("Page.getNavigationHistory")["entries"]]
-
-    def screenshot(self) -> bytes:
-        """What one sees, as PNG."""
-        return base64.b64decode(self.call("Page.captureScreenshot")["data"])
 
     def _look(self, script: str) -> Any:
         # Between two documents there is none to ask.

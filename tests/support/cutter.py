@@ -7,7 +7,6 @@ import contextlib
 import socket
 import threading
 from collections.abc import Callable
-from types import TracebackType
 
 PATIENCE_SECONDS = 60.0
 
@@ -33,12 +32,7 @@ class Cutter:
         self._accepting.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         _shut(self._listener)
         self._accepting.join(PATIENCE_SECONDS)
         for connection in self._open:

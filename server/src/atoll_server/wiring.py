@@ -10,7 +10,7 @@ from typing import Final
 
 from atoll.models import CreateSandbox
 from atoll_server import __version__, privileges
-from atoll_server.api.native.wire import parse_spec
+from atoll_server.api.native.sandbox_wire import parse_spec
 from atoll_server.api.routing import ApiSettings
 from atoll_server.config import ConfigError
 from atoll_server.engine.admission import AdmissionSettings

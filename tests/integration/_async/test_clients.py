@@ -3,21 +3,34 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from atoll import AsyncAtoll, Internal, InvalidConfig, SandboxNotFound, Unauthorized
-from tests.support.scripted import (
-    ScriptedServer,
-    scripted_error,
-    scripted_page,
-    scripted_sandbox,
-)
 from tests.support.server import ServerProcess
+from tests.unit.sdk import samples
+from tests.unit.sdk.scripted_server import (
+    Answer,
+    ScriptedServer,
+    answer_error,
+    answer_json,
+    scripted_server,
+)
 
-BROKEN = scripted_error(500, "INTERNAL", retryable=True)
+CREATED = answer_json(samples.sandbox(), 201)
+NO_SANDBOXES = answer_json(samples.page(total=0))
+BROKEN = answer_error("INTERNAL", 500, retryable=True)
+
+
+@contextlib.contextmanager
+def scripted(*answers: Answer) -> Iterator[ScriptedServer]:
+    with scripted_server() as server:
+        server.script += answers
+        yield server
 
 
 @pytest.fixture(autouse=True)
@@ -30,6 +43,10 @@ def _plain_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.chdir(tmp_path)
+
+
+def keys_of(server: ScriptedServer) -> list[str]:
+    return [asked.headers["authorization"] for asked in server.asked]
 
 
 async def test_nested_configuration_works(server: ServerProcess) -> None:
@@ -100,12 +117,12 @@ async def test_defaults_fill_what_a_call_leaves_out_key_by_key() -> None:
         "env": {"A": "default", "B": "default"},
         "timeout_ms": 60_000,
     }
-    with ScriptedServer(scripted_sandbox()) as scripted:
-        async with AsyncAtoll(scripted.url, "key", sandbox={"defaults": defaults}) as client:
+    with scripted(CREATED, CREATED) as server:
+        async with AsyncAtoll(server.url, "key", sandbox={"defaults": defaults}) as client:
             await client.sandboxes.create()
             await client.sandboxes.create("other", resources={"cpu": 8}, env={"B": "call"})
 
-    plain, with_call = scripted.bodies
+    plain, with_call = (asked.json for asked in server.asked)
     assert plain == {
         "image": "host",
         "resources": {"cpu": 4, "memoryMb": 2048},
@@ -122,7 +139,8 @@ async def test_defaults_fill_what_a_call_leaves_out_key_by_key() -> None:
 
 async def test_two_clients_do_not_share_keys_or_servers(server: ServerProcess) -> None:
     """Item 7."""
-    with ScriptedServer(scripted_page()) as one, ScriptedServer(scripted_page()) as two:
+    pages = [NO_SANDBOXES] * 2
+    with scripted(*pages) as one, scripted(*pages) as two:
         async with (
             AsyncAtoll(one.url, "key-of-one-0123456789abc") as first,
             AsyncAtoll(two.url, "key-of-two-0123456789abc") as second,
@@ -131,8 +149,8 @@ async def test_two_clients_do_not_share_keys_or_servers(server: ServerProcess) -
             await second.sandboxes.list()
             await first.sandboxes.list()
 
-    assert one.keys == ["Bearer key-of-one-0123456789abc"] * 2
-    assert two.keys == ["Bearer key-of-two-0123456789abc"]
+    assert keys_of(one) == ["Bearer key-of-one-0123456789abc"] * 2
+    assert keys_of(two) == ["Bearer key-of-two-0123456789abc"]
 
 
 async def test_a_key_is_never_shown_whole(server: ServerProcess) -> None:
@@ -146,7 +164,7 @@ async def test_a_key_is_never_shown_whole(server: ServerProcess) -> None:
 
 async def test_a_broken_server_is_asked_three_times(server: ServerProcess) -> None:
     """Item 8."""
-    with ScriptedServer(BROKEN) as broken, ScriptedServer(BROKEN, BROKEN, scripted_page()) as ill:
+    with scripted(*[BROKEN] * 4) as broken, scripted(BROKEN, BROKEN, NO_SANDBOXES) as ill:
         async with AsyncAtoll(broken.url, "key") as client:
             with pytest.raises(Internal) as raised:
                 await client.sandboxes.list()
@@ -154,53 +172,53 @@ async def test_a_broken_server_is_asked_three_times(server: ServerProcess) -> No
             assert (await client.sandboxes.list()).total == 0
 
     assert raised.value.retryable
-    assert len(broken.requests) == 3
-    assert len(ill.requests) == 3
+    assert len(broken.asked) == 3
+    assert len(ill.asked) == 3
 
 
 async def test_max_retries_says_how_often() -> None:
-    with ScriptedServer(BROKEN) as broken:
+    with scripted(BROKEN, BROKEN) as broken:
         async with AsyncAtoll(broken.url, "key", max_retries=0) as client:
             with pytest.raises(Internal):
                 await client.sandboxes.list()
 
-    assert len(broken.requests) == 1
+    assert len(broken.asked) == 1
 
 
 async def test_what_is_the_callers_fault_is_not_sent_again() -> None:
     """Item 8."""
-    refusal = scripted_error(404, "SANDBOX_NOT_FOUND", retryable=False)
-    with ScriptedServer(refusal) as scripted:
-        async with AsyncAtoll(scripted.url, "key") as client:
+    refusal = answer_error("SANDBOX_NOT_FOUND", 404)
+    with scripted(refusal, refusal) as server:
+        async with AsyncAtoll(server.url, "key") as client:
             with pytest.raises(SandboxNotFound):
                 await client.sandboxes.get("sb_0123456789")
 
-    assert len(scripted.requests) == 1
+    assert len(server.asked) == 1
 
 
 @pytest.mark.parametrize("on_stdout", [None, len], ids=["buffered", "streamed"])
 async def test_a_command_is_never_sent_again(on_stdout: Any) -> None:
     """Item 8."""
-    with ScriptedServer(scripted_sandbox(), BROKEN) as scripted:
-        async with AsyncAtoll(scripted.url, "key") as client:
+    with scripted(CREATED, BROKEN, BROKEN) as server:
+        async with AsyncAtoll(server.url, "key") as client:
             sandbox = await client.sandboxes.create("host")
             with pytest.raises(Internal):
                 await sandbox.exec("true", on_stdout=on_stdout)
 
-    assert len(scripted.requests) == 2
+    assert len(server.asked) == 2
 
 
 async def test_a_creation_that_may_have_happened_is_not_sent_again() -> None:
-    full = scripted_error(503, "RESOURCE_EXHAUSTED", retryable=True)
-    with ScriptedServer(BROKEN) as broken, ScriptedServer(full, scripted_sandbox()) as busy:
+    full = answer_error("RESOURCE_EXHAUSTED", 503, retryable=True)
+    with scripted(BROKEN, BROKEN) as broken, scripted(full, CREATED) as busy:
         async with AsyncAtoll(broken.url, "key") as client:
             with pytest.raises(Internal):
                 await client.sandboxes.create("host")
         async with AsyncAtoll(busy.url, "key") as client:
             await client.sandboxes.create("host")
 
-    assert len(broken.requests) == 1
-    assert len(busy.requests) == 2
+    assert len(broken.asked) == 1
+    assert len(busy.asked) == 2
 
 
 @pytest.mark.parametrize(

@@ -12,14 +12,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atoll_server.agent import messages
 from atoll_server.agent.errors import AgentError, AgentFailure, AgentProtocolError
 from atoll_server.agent.frames import HEADER_BYTES, encode_control
-from atoll_server.agent.messages import Answer, EntriesReply, StatReply, read_entry, read_exit
+from atoll_server.agent.messages import (
+    answers,
+    files,
+    handshake,
+    ports,
+    processes,
+    starts,
+    values,
+    watches,
+)
+from atoll_server.agent.messages.answers import Answer
 from tests.unit.agent.peer import ENTRY, EXIT, STARTED
 
 ANSWERS: list[Answer[Any]] = [
-    answer for answer in vars(messages).values() if isinstance(answer, Answer)
+    answer
+    for noun in (answers, files, handshake, ports, processes, starts, watches)
+    for answer in vars(noun).values()
+    if isinstance(answer, Answer)
 ]
 REPLIES: list[dict[str, Any]] = [
     {"event": "error", "code": "io", "errno": 5, "message": "input/output error"},
@@ -35,11 +47,15 @@ REPLIES: list[dict[str, Any]] = [
 ]
 
 
-def golden_errors() -> list[dict[str, Any]]:
-    path = Path(__file__).parents[3] / "protocol" / "agent" / "gen-1.json"
+def golden(generation: int) -> list[dict[str, Any]]:
+    """The messages that freeze a generation."""
+    path = Path(__file__).parents[3] / "protocol" / "agent" / f"gen-{generation}.json"
     frames = json.loads(path.read_bytes())["frames"]
-    replies = [frame["value"] for frame in frames if "value" in frame]
-    return [reply for reply in replies if reply.get("event") == "error"]
+    return [frame["value"] for frame in frames if "value" in frame]
+
+
+def golden_errors() -> list[dict[str, Any]]:
+    return [reply for reply in golden(1) if reply.get("event") == "error"]
 
 
 def payload(message: dict[str, Any]) -> bytes:
@@ -60,26 +76,39 @@ def test_damaged_reply_raises_only_our_errors(
     damaged = whole[:at] + damage + whole[at + lost :]
     try:
         reply = answer.read(damaged)
-        if isinstance(reply, StatReply):
-            read_entry(reply.entry)
-        if isinstance(reply, EntriesReply):
-            [read_entry(entry) for entry in reply.entries]
-        read_exit(damaged)
+        if isinstance(reply, files.StatReply):
+            files.read_entry(reply.entry)
+        if isinstance(reply, files.EntriesReply):
+            [files.read_entry(entry) for entry in reply.entries]
+        processes.read_exit(damaged)
     except AgentFailure:
         pass
 
 
-@pytest.mark.parametrize("golden", golden_errors(), ids=lambda golden: golden["code"])
-def test_every_golden_error_is_known(golden: dict[str, Any]) -> None:
+@pytest.mark.parametrize("error", golden_errors(), ids=lambda error: error["code"])
+def test_every_golden_error_is_known(error: dict[str, Any]) -> None:
     with pytest.raises(AgentError) as raised:
-        messages.STARTED.read(payload(golden))
+        starts.STARTED.read(payload(error))
 
-    assert (raised.value.code, raised.value.errno) == (golden["code"], golden["errno"])
+    assert (raised.value.code, raised.value.errno) == (error["code"], error["errno"])
+
+
+def test_operation_was_introduced_by_the_first_generation_that_has_it() -> None:
+    first: dict[str, int] = {}
+    for generation in range(1, handshake.GENERATION + 1):
+        for message in golden(generation):
+            if "op" in message:
+                first.setdefault(message["op"], generation)
+
+    # One operation is told of by a feature instead.
+    introduced = dict(handshake.INTRODUCED)
+    assert introduced.pop(handshake.ENDS_FEATURE) == handshake.PROCESSES_GENERATION
+    assert introduced == first
 
 
 def test_fields_that_a_later_agent_adds_are_ignored() -> None:
     later = {"event": "started", "new": {"any": [1, None]}, "process": 7, "pid": 42, "more": b""}
-    assert messages.STARTED.read(payload(later)).process == 7
+    assert starts.STARTED.read(payload(later)).process == 7
 
 
 @pytest.mark.parametrize(
@@ -94,21 +123,21 @@ def test_fields_that_a_later_agent_adds_are_ignored() -> None:
 )
 def test_reply_outside_of_the_subset_is_refused(encoded: bytes) -> None:
     with pytest.raises(AgentProtocolError):
-        messages.STARTED.read(encoded)
+        starts.STARTED.read(encoded)
 
 
 def test_reply_with_wide_numbers_is_accepted() -> None:
     wide = b"\x83\xa5event\xa7started\xa7process\xcf" + bytes(7) + b"\x07\xa3pid\xcd\x00\x2a"
-    assert messages.STARTED.read(wide) == messages.Started(7, 42)
+    assert starts.STARTED.read(wide) == starts.Started(7, 42)
 
 
 @pytest.mark.parametrize("name", [b"\xa1\xff", b"\x90", b"\x01", b"\xc0", b"\xcb" + bytes(8)])
 def test_name_that_is_no_text_is_refused(name: bytes) -> None:
-    reply = messages.STAT.read(
+    reply = files.STAT.read(
         payload({"event": "done", "entry": {**ENTRY, "name": msgspec.Raw(name)}})
     )
     with pytest.raises(AgentProtocolError):
-        read_entry(reply.entry)
+        files.read_entry(reply.entry)
 
 
 def test_message_of_an_error_is_short_and_printable() -> None:
@@ -116,13 +145,13 @@ def test_message_of_an_error_is_short_and_printable() -> None:
     error = {"event": "error", "code": "io", "errno": 0, "message": message}
 
     with pytest.raises(AgentError) as raised:
-        messages.DONE.read(payload(error))
+        answers.DONE.read(payload(error))
 
     assert raised.value.message.startswith("a�]52;c;evil��xxx")
-    assert len(raised.value.message) == messages.MAX_MESSAGE_CHARACTERS
+    assert len(raised.value.message) == answers.MAX_MESSAGE_CHARACTERS
 
 
 def test_text_that_stands_for_no_bytes_is_refused() -> None:
     with pytest.raises(AgentError) as raised:
-        messages.wire_text("\ud800")
+        values.wire_text("\ud800")
     assert raised.value.code == "invalid"

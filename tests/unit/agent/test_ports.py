@@ -96,7 +96,9 @@ async def test_refusal_bears_its_code(tmp_path: Path) -> None:
     assert raised.value.code == "refused"
 
 
-@pytest.mark.parametrize("answer", [{"event": "connected"}, END, {"event": "connected", "address": 1}])
+@pytest.mark.parametrize(
+    "answer", [{"event": "connected"}, END, {"event": "connected", "address": 1}]
+)
 async def test_malformed_answer_to_dial_is_refused(tmp_path: Path, answer: dict[str, Any]) -> None:
     async with peer(tmp_path, say(answer)) as agent:
         with pytest.raises(AgentProtocolError):

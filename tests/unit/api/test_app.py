@@ -6,7 +6,7 @@ import pytest
 
 from atoll_server.api.errors import STATUS_BY_CODE, HttpError
 from atoll_server.api.native import OPERATIONS
-from atoll_server.api.routing import Operation, preferred
+from atoll_server.api.routing import Operation
 from atoll_server.engine import errors
 from atoll_server.engine.keys import Scope
 from tests.unit.api.memory import KEY, Client, MemoryEngine
@@ -184,22 +184,3 @@ async def test_refusal_of_the_engine_keeps_its_code(
 
     assert (answer.status, answer.code) == (status, refusal.code)
     assert answer.json["error"]["retryable"] is retryable
-
-
-@pytest.mark.parametrize(
-    ("accept", "chosen"),
-    [
-        ("", "a/a"),
-        ("*/*", "a/a"),
-        ("B/B", "b/b"),
-        ("b/b, a/a", "b/b"),
-        ("a/a;q=0.1, b/b", "b/b"),
-        ("b/b;q=0, */*", "a/a"),
-        ("b/b;q=x", "a/a"),
-        ("*/*, b/b", "a/a"),
-        ("c/c", "a/a"),
-        (",;,;q=", "a/a"),
-    ],
-)
-async def test_accept_chooses_the_form(accept: str, chosen: str) -> None:
-    assert preferred(accept, ("a/a", "b/b")) == chosen

@@ -90,7 +90,7 @@ async def test_stdin_reaches_the_command() -> None:
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ({"command": []}, "the list is empty"),
+        ({"command": []}, "must have 1 to 65536 entries; got 0"),
         ({"command": None}, "`command`: expected str | array, got null"),
         ({"command": {"a": 1}}, "`command`: expected str | array, got object"),
         ({"command": "x", "user": "a", "runAs": "b"}, "`user` and `runAs` mean the same"),

@@ -130,6 +130,14 @@ def test_limits_are_those_of_the_records() -> None:
     assert properties["runtime"]["enum"] == ["auto", "gvisor", "container"]
 
 
+def test_least_count_is_told_of_lists_that_have_one() -> None:
+    schemas = DOCUMENT["components"]["schemas"]
+
+    assert schemas["CreateKey"]["properties"]["scopes"]["minItems"] == 1
+    assert schemas["ExecRequest"]["properties"]["command"]["anyOf"][1]["minItems"] == 1
+    assert "minItems" not in schemas["Egress"]["properties"]["allow"]
+
+
 def test_every_operation_says_how_it_may_fail() -> None:
     known = set(STATUS_BY_CODE)
     for operation in OPERATIONS:

@@ -102,7 +102,10 @@ class AsyncAtoll:
         return _wire.decode(PoolInfo, await self._transport.send(_requests.get_pool()))
 
     async def resize_pool(self, size: int) -> PoolInfo:
-        """Has the server hold `size` sandboxes ready, at most 1000, until it ends. They are built in the background."""
+        """Has the server hold `size` sandboxes ready, at most 1000, until it ends. They are built in the background.
+
+        The key needs the scope `pool:manage`.
+        """
         return _wire.decode(PoolInfo, await self._transport.send(_requests.resize_pool(size)))
 
     async def events(

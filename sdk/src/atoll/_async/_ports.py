@@ -49,7 +49,9 @@ class AsyncPorts:
         await self._transport.send(_requests.close_port(self._sandbox_id, port))
 
     async def sign(self, port: int, *, lasts_ms: int = DEFAULT_SIGNED_MS) -> SignedUrl:
-        """A URL that opens a private port by itself for so long, to be handed on. Raises `PortNotExposed`."""
+        """A URL that opens a private port by itself, to be handed on. It does so for `lasts_ms`, an hour by default and
+        a day at most. Raises `PortNotExposed`.
+        """
         request = _requests.sign_port(self._sandbox_id, port, lasts_ms=lasts_ms)
         return _wire.decode(SignedUrl, await self._transport.send(request))
 
@@ -101,7 +103,10 @@ class AsyncPortStream:
         return self._port
 
     async def send(self, data: bytes) -> None:
-        """Sends all of it, as fast as the program takes it. Raises `ConnectionLost` where the connection broke."""
+        """Sends all of it, as fast as the program takes it.
+
+        Raises `ConnectionLost` where the connection broke, and after `close_write`.
+        """
         if self._is_done:
             raise ConnectionLost(f"this end of the connection to port {self._port} was closed")
         rest = memoryview(data)
@@ -110,7 +115,10 @@ class AsyncPortStream:
             rest = rest[PIECE_BYTES:]
 
     async def receive(self) -> bytes:
-        """What comes next, as soon as there is anything; empty once the program has ended its side."""
+        """What comes next, as soon as there is anything; empty once the program has ended its side.
+
+        Raises `ConnectionLost` where the connection broke.
+        """
         if self._has_ended:
             return b""
         message = await self._socket.receive()

@@ -183,7 +183,7 @@ class AsyncProcess:
         return await self.wait(timeout_ms)
 
     async def signal(self, signal: str | int, *, tree: bool = True) -> None:
-        """Sends a signal, such as `"TERM"` or `15`, to all that it started, or with `tree=False` to it alone.
+        """Sends a signal, such as `"TERM"` or `15`, to it and all that it started, or with `tree=False` to it alone.
 
         Raises `ProcessEnded` when it is too late.
         """
@@ -204,11 +204,11 @@ class AsyncProcess:
         return _wire.decode(StdinWritten, await self._transport.send(request)).bytes
 
     async def close_stdin(self) -> None:
-        """Ends its input."""
+        """Ends its input, as `write_stdin` with `eof` does."""
         await self.write_stdin(b"", eof=True)
 
     async def resize(self, rows: int, cols: int) -> None:
-        """Gives its terminal another size."""
+        """Gives its terminal another size, in lines and columns. Raises `ProcessEnded` when it is too late."""
         size = _requests.pty_size((rows, cols))
         request = _requests.resize_process(self._sandbox_id, self.id, size)
         self._info = _wire.decode(ProcessInfo, await self._transport.send(request))

@@ -11,9 +11,9 @@ from types import TracebackType
 from typing import Any
 
 from .. import _requests, _wire
-from .._colour import AsyncOnLine, async_shield
+from .._colour import AsyncOnLine
 from .._feed import check_sandbox_types
-from ..errors import CommandFailed, Error, SandboxNotFound
+from ..errors import CommandFailed, SandboxNotFound
 from ..models import (
     Event,
     ExecResult,
@@ -28,6 +28,7 @@ from ..models import (
 from ._exec import AsyncOutput, run_streamed
 from ._feed import AsyncOnEvent, AsyncSubscription, read_events, subscribe
 from ._files import AsyncFiles
+from ._leaving import end_with_block
 from ._network import AsyncSandboxNetwork
 from ._ports import DEFAULT_WAIT_MS, AsyncPorts, AsyncPortStream
 from ._processes import AsyncProcesses
@@ -280,13 +281,8 @@ class AsyncSandbox:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        try:
-            with async_shield(TERMINATE_SECONDS):
-                await self.terminate()
-        except Error as failure:
-            if error is None:
-                raise
-            error.add_note(f"besides, sandbox {self.id} was not terminated: {failure}")
+        undone = f"sandbox {self.id} was not terminated"
+        await end_with_block(self.terminate, TERMINATE_SECONDS, error, undone)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id} {self.state.value} {self.image} {self.runtime.value}>"

@@ -166,7 +166,11 @@ class AsyncTerminals:
         timeout_ms: int | None = None,
         idle_timeout_ms: int | None = None,
     ) -> AsyncTerminal:
-        """Starts a command, or else a login shell, at a terminal of its own, and connects to it."""
+        """Starts a command, or else a login shell, at a terminal of its own, and connects to it.
+
+        `rows` and `cols` are lines and columns. What `processes.start` takes means the same here. Raises
+        `CommandNotStarted` where it could not start.
+        """
         process = await self._processes.start(
             LOGIN_SHELL if command is None else command,
             pty=(rows, cols),
@@ -188,7 +192,8 @@ class AsyncTerminals:
     async def attach(self, process_id: str, *, since: int | None = None) -> AsyncTerminal:
         """Connects to a terminal that is there, or any process whose input is open.
 
-        Begins with position `since` of its output, or else with the last 64 KiB that are kept.
+        Begins with position `since` of its output, or else with the last 64 KiB that are kept. Raises
+        `ProcessNotFound`.
         """
         request = _requests.attach_process(self._sandbox_id, process_id, since=since)
         socket = await self._transport.dial(request)

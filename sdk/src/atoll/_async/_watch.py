@@ -10,11 +10,11 @@ from types import TracebackType
 
 from .. import _requests, _wire
 from .._changes import ChangeReader
-from .._colour import async_shield
 from .._requests import Request
-from ..errors import Error, SandboxNotFound, WatchNotFound
+from ..errors import SandboxNotFound, WatchNotFound
 from ..models import FileChange, WatchInfo
 from ._follow import follow_stream
+from ._leaving import end_with_block
 from ._transport import AsyncTransport
 
 STOP_SECONDS = 10.0
@@ -130,13 +130,7 @@ class AsyncWatch:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        try:
-            with async_shield(STOP_SECONDS):
-                await self.stop()
-        except Error as failure:
-            if error is None:
-                raise
-            error.add_note(f"besides, watch {self.id} was not stopped: {failure}")
+        await end_with_block(self.stop, STOP_SECONDS, error, f"watch {self.id} was not stopped")
 
     def _note_end(self, ended: str | None) -> None:
         self._info = dataclasses.replace(self._info, ended=self._info.ended or ended)

@@ -56,6 +56,7 @@ class Request:
 
 
 def encode_text(text: str) -> bytes:
+    """Text as UTF-8, or `InvalidRequest`."""
     try:
         return text.encode()
     except UnicodeEncodeError:
@@ -63,19 +64,22 @@ def encode_text(text: str) -> bytes:
 
 
 def check_since(since: object, *, counts: str = "bytes") -> None:
+    """Raises `InvalidRequest` for what is no place in a stream of so many `counts`."""
     if type(since) is not int or since < 0:
         raise InvalidRequest(f"since is a number of {counts}, not {since!r:.80}")
 
 
 def sandbox_target(sandbox_id: str) -> str:
-    return "/v1/sandboxes/" + check_id("a sandbox", sandbox_id)
+    return "/v1/sandboxes/" + quote_id("a sandbox", sandbox_id)
 
 
-def check_word(word: object) -> str:
+def plain_word(word: object) -> str:
+    """A member of a closed set, or text in its place, as it is written."""
     return str(getattr(word, "value", word))
 
 
-def check_id(whose: str, text: str) -> str:
+def quote_id(whose: str, text: str) -> str:
+    """An id as it stands in a target, or `InvalidRequest`."""
     if type(text) is not str or not text:
         raise InvalidRequest(
             f"{whose} id is text, such as the one its creation gave, not {text!r:.80}"
@@ -87,6 +91,7 @@ def check_id(whose: str, text: str) -> str:
 
 
 def with_query(target: str, query: Mapping[str, Any], separator: str = "?") -> str:
+    """A target with what of its query is not None."""
     pairs = [
         f"{quote(key, safe='')}={quote(query_text(value), safe='')}"
         for key, value in query.items()
@@ -105,6 +110,7 @@ def query_text(value: object) -> str:
 
 
 def path_bytes(path: PathInSandbox) -> bytes:
+    """A path inside a sandbox as it is there, or `InvalidRequest`."""
     try:
         plain = os.fspath(path)
     except TypeError:
@@ -125,6 +131,7 @@ def post(target: str, body: bytes, *, resend: Resend, wait: float | None = None)
 
 
 def length_header(size: int | None) -> tuple[Header, ...]:
+    """How a streamed body is framed: by its size, or in chunks where that is not known."""
     if size is None:
         return ((b"Transfer-Encoding", b"chunked"),)
     return ((b"Content-Length", b"%d" % size),)

@@ -32,10 +32,10 @@ from .base import (
     PathInSandbox,
     Request,
     Resend,
-    check_id,
     length_header,
     path_bytes,
     post,
+    quote_id,
     sandbox_target,
     with_query,
 )
@@ -223,7 +223,7 @@ def render_mode(mode: int | str | None) -> str | None:
 
 
 def watch_target(sandbox_id: str, watch_id: str) -> str:
-    return f"{sandbox_target(sandbox_id)}/watches/{check_id('a watch', watch_id)}"
+    return f"{sandbox_target(sandbox_id)}/watches/{quote_id('a watch', watch_id)}"
 
 
 def _files(sandbox_id: str, verb: str, path: PathInSandbox, **query: Any) -> str:

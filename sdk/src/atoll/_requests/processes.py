@@ -31,11 +31,11 @@ from .base import (
     PAGE_SIZE,
     Request,
     Resend,
-    check_id,
     check_since,
-    check_word,
     encode_text,
+    plain_word,
     post,
+    quote_id,
     sandbox_target,
     with_query,
 )
@@ -153,7 +153,7 @@ def list_processes(
 ) -> Request:
     words = [status] if isinstance(status, str) else status
     query = {
-        "status": None if words is None else ",".join(check_word(word) for word in words),
+        "status": None if words is None else ",".join(plain_word(word) for word in words),
         "tag": tag,
         "pid": pid,
         "limit": PAGE_SIZE if limit is None else limit,
@@ -236,4 +236,4 @@ def attach_process(sandbox_id: str, process_id: str, *, since: int | None) -> Re
 
 
 def process_target(sandbox_id: str, process_id: str) -> str:
-    return f"{sandbox_target(sandbox_id)}/processes/{check_id('a process', process_id)}"
+    return f"{sandbox_target(sandbox_id)}/processes/{quote_id('a process', process_id)}"

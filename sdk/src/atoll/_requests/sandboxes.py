@@ -16,7 +16,7 @@ from .base import (
     PAGE_SIZE,
     Request,
     Resend,
-    check_word,
+    plain_word,
     post,
     sandbox_target,
     with_query,
@@ -44,7 +44,7 @@ def list_sandboxes(
     offset: int | None,
 ) -> Request:
     query = {
-        "state": None if state is None else check_word(state),
+        "state": None if state is None else plain_word(state),
         "limit": PAGE_SIZE if limit is None else limit,
         "offset": offset,
     }

@@ -14,8 +14,8 @@ from .base import (
     NDJSON,
     Request,
     Resend,
-    check_id,
     post,
+    quote_id,
     sandbox_target,
     with_query,
 )
@@ -51,7 +51,7 @@ def list_keys() -> Request:
 
 def delete_key(key_id: str) -> Request:
     # Sent twice, the second answer could be "not found" for what the first removed.
-    return Request(b"DELETE", "/v1/keys/" + check_id("a key", key_id), resend=Resend.REFUSED)
+    return Request(b"DELETE", "/v1/keys/" + quote_id("a key", key_id), resend=Resend.REFUSED)
 
 
 def stream_events(

@@ -50,7 +50,9 @@ class Ports:
         self._transport.send(_requests.close_port(self._sandbox_id, port))
 
     def sign(self, port: int, *, lasts_ms: int = DEFAULT_SIGNED_MS) -> SignedUrl:
-        """A URL that opens a private port by itself for so long, to be handed on. Raises `PortNotExposed`."""
+        """A URL that opens a private port by itself, to be handed on. It does so for `lasts_ms`, an hour by default and
+        a day at most. Raises `PortNotExposed`.
+        """
         request = _requests.sign_port(self._sandbox_id, port, lasts_ms=lasts_ms)
         return _wire.decode(SignedUrl, self._transport.send(request))
 
@@ -102,7 +104,10 @@ class PortStream:
         return self._port
 
     def send(self, data: bytes) -> None:
-        """Sends all of it, as fast as the program takes it. Raises `ConnectionLost` where the connection broke."""
+        """Sends all of it, as fast as the program takes it.
+
+        Raises `ConnectionLost` where the connection broke, and after `close_write`.
+        """
         if self._is_done:
             raise ConnectionLost(f"this end of the connection to port {self._port} was closed")
         rest = memoryview(data)
@@ -111,7 +116,10 @@ class PortStream:
             rest = rest[PIECE_BYTES:]
 
     def receive(self) -> bytes:
-        """What comes next, as soon as there is anything; empty once the program has ended its side."""
+        """What comes next, as soon as there is anything; empty once the program has ended its side.
+
+        Raises `ConnectionLost` where the connection broke.
+        """
         if self._has_ended:
             return b""
         message = self._socket.receive()

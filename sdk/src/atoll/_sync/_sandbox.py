@@ -12,9 +12,9 @@ from types import TracebackType
 from typing import Any
 
 from .. import _requests, _wire
-from .._colour import SyncOnLine, sync_shield
+from .._colour import SyncOnLine
 from .._feed import check_sandbox_types
-from ..errors import CommandFailed, Error, SandboxNotFound
+from ..errors import CommandFailed, SandboxNotFound
 from ..models import (
     Event,
     ExecResult,
@@ -29,6 +29,7 @@ from ..models import (
 from ._exec import Output, run_streamed
 from ._feed import OnEvent, Subscription, read_events, subscribe
 from ._files import Files
+from ._leaving import end_with_block
 from ._network import SandboxNetwork
 from ._ports import DEFAULT_WAIT_MS, Ports, PortStream
 from ._processes import Processes
@@ -279,13 +280,8 @@ class Sandbox:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        try:
-            with sync_shield(TERMINATE_SECONDS):
-                self.terminate()
-        except Error as failure:
-            if error is None:
-                raise
-            error.add_note(f"besides, sandbox {self.id} was not terminated: {failure}")
+        undone = f"sandbox {self.id} was not terminated"
+        end_with_block(self.terminate, TERMINATE_SECONDS, error, undone)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id} {self.state.value} {self.image} {self.runtime.value}>"

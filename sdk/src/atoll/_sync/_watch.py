@@ -11,11 +11,11 @@ from types import TracebackType
 
 from .. import _requests, _wire
 from .._changes import ChangeReader
-from .._colour import sync_shield
 from .._requests import Request
-from ..errors import Error, SandboxNotFound, WatchNotFound
+from ..errors import SandboxNotFound, WatchNotFound
 from ..models import FileChange, WatchInfo
 from ._follow import follow_stream
+from ._leaving import end_with_block
 from ._transport import Transport
 
 STOP_SECONDS = 10.0
@@ -131,13 +131,7 @@ class Watch:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        try:
-            with sync_shield(STOP_SECONDS):
-                self.stop()
-        except Error as failure:
-            if error is None:
-                raise
-            error.add_note(f"besides, watch {self.id} was not stopped: {failure}")
+        end_with_block(self.stop, STOP_SECONDS, error, f"watch {self.id} was not stopped")
 
     def _note_end(self, ended: str | None) -> None:
         self._info = dataclasses.replace(self._info, ended=self._info.ended or ended)

@@ -55,9 +55,7 @@ class FileContent:
     """The JSON form of reading and writing a file."""
 
     content: str
-    encoding: str = field(
-        default="utf-8", metadata=described("of `content`", one_of=("utf-8", "base64"))
-    )
+    encoding: str = field(default="utf-8", metadata=described("of `content`", **ENCODINGS))
     path: str | None = field(default=None, metadata=described("on reading: the file's path"))
     mode: str | None = field(default=None, metadata=described("octal, e.g. `0755`", max_length=5))
 

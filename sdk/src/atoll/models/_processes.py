@@ -13,6 +13,17 @@ MAX_COMMAND_TIMEOUT_MS = 300_000
 MAX_TAG_LENGTH = 256
 MAX_TERMINAL_SIDE = 65_535
 
+# What a command is, whether it is waited for or goes on by itself.
+_COMMAND = described(
+    "text for a shell (bash where there is one), or a list that runs as is", min_items=1
+)
+_CWD = described("directory; the sandbox's `workdir` if absent", max_length=4096)
+_ENV = described("added over the sandbox's; wins on a clash", max_items=256)
+_USER = described("name or uid; root if absent", max_length=64)
+_RUN_AS = described("the same as `user`", max_length=64)
+_STDIN_ENCODING = described("how `stdin` is written", **ENCODINGS)
+_OOM_KILLED = described("the kernel killed it for the sandbox's memory limit")
+
 
 class ProcessStatus(str, Enum):
     """How a process stands. `queued` and `failed` occur only in other products' protocols."""
@@ -29,29 +40,15 @@ class ProcessStatus(str, Enum):
 class ExecRequest:
     """The body of `POST /v1/sandboxes/{id}/execute`."""
 
-    command: str | list[str] = field(
-        metadata=described("text for a shell (bash where there is one), or a list that runs as is")
-    )
-    cwd: str | None = field(
-        default=None,
-        metadata=described("directory; the sandbox's `workdir` if absent", max_length=4096),
-    )
-    env: dict[str, str] = field(
-        default_factory=dict,
-        metadata=described("added over the sandbox's; wins on a clash", max_items=256),
-    )
-    user: str | None = field(
-        default=None, metadata=described("name or uid; root if absent", max_length=64)
-    )
-    run_as: str | None = field(
-        default=None, metadata=described("the same as `user`", max_length=64)
-    )
+    command: str | list[str] = field(metadata=_COMMAND)
+    cwd: str | None = field(default=None, metadata=_CWD)
+    env: dict[str, str] = field(default_factory=dict, metadata=_ENV)
+    user: str | None = field(default=None, metadata=_USER)
+    run_as: str | None = field(default=None, metadata=_RUN_AS)
     stdin: str | None = field(
         default=None, metadata=described("fed to the command, then end of file")
     )
-    stdin_encoding: str = field(
-        default="utf-8", metadata=described("how `stdin` is written", one_of=("utf-8", "base64"))
-    )
+    stdin_encoding: str = field(default="utf-8", metadata=_STDIN_ENCODING)
     timeout_ms: int = field(
         default=60_000,
         metadata=described(
@@ -75,9 +72,7 @@ class ExecResult:
     signal: str | None
     duration_ms: int
     timed_out: bool = False
-    oom_killed: bool = field(
-        default=False, metadata=described("the kernel killed it for the sandbox's memory limit")
-    )
+    oom_killed: bool = field(default=False, metadata=_OOM_KILLED)
     truncated: bool = False
 
     @property
@@ -98,29 +93,15 @@ class PtySize:
 class StartProcess:
     """The body of `POST /v1/sandboxes/{id}/processes`."""
 
-    command: str | list[str] = field(
-        metadata=described("text for a shell (bash where there is one), or a list that runs as is")
-    )
-    cwd: str | None = field(
-        default=None,
-        metadata=described("directory; the sandbox's `workdir` if absent", max_length=4096),
-    )
-    env: dict[str, str] = field(
-        default_factory=dict,
-        metadata=described("added over the sandbox's; wins on a clash", max_items=256),
-    )
-    user: str | None = field(
-        default=None, metadata=described("name or uid; root if absent", max_length=64)
-    )
-    run_as: str | None = field(
-        default=None, metadata=described("the same as `user`", max_length=64)
-    )
+    command: str | list[str] = field(metadata=_COMMAND)
+    cwd: str | None = field(default=None, metadata=_CWD)
+    env: dict[str, str] = field(default_factory=dict, metadata=_ENV)
+    user: str | None = field(default=None, metadata=_USER)
+    run_as: str | None = field(default=None, metadata=_RUN_AS)
     stdin: str | None = field(
         default=None, metadata=described("fed to it, then end of file unless `stdinOpen`")
     )
-    stdin_encoding: str = field(
-        default="utf-8", metadata=described("how `stdin` is written", **ENCODINGS)
-    )
+    stdin_encoding: str = field(default="utf-8", metadata=_STDIN_ENCODING)
     stdin_open: bool = field(
         default=False, metadata=described("keeps its input open, to be written to later")
     )
@@ -200,9 +181,7 @@ class ProcessResult(ProcessInfo):
         default=False, metadata=described("older output is not in `stdout` and `stderr`")
     )
     timed_out: bool = False
-    oom_killed: bool = field(
-        default=False, metadata=described("the kernel killed it for the sandbox's memory limit")
-    )
+    oom_killed: bool = field(default=False, metadata=_OOM_KILLED)
 
     @property
     def ok(self) -> bool:

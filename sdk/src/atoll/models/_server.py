@@ -97,6 +97,7 @@ class CreateKey:
             "what it may do: `sandbox:read`, `sandbox:files`, `events:read` and so on, `sandbox:*` for all of these, "
             "`keys:manage`, `pool:manage`, `metrics:read`, "
             "or `full`; nothing that the key lacks that asks",
+            min_items=1,
             max_items=32,
         ),
     )

@@ -10,48 +10,38 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Final, Self, TypeVar
+from typing import TypeVar
 
 from atoll_server.agent.connection import Connection
-from atoll_server.agent.ends import ENDS_FEATURE, ProcessEnds
 from atoll_server.agent.errors import AgentError, AgentProtocolError
-from atoll_server.agent.frames import Kind
+from atoll_server.agent.exchange import REPLY_TIMEOUT, TREE_TIMEOUT, begin, reply
+from atoll_server.agent.files import Content, read_listing, send_content
 from atoll_server.agent.messages import (
+    CONNECTED,
     DONE,
+    ENDS_FEATURE,
     FILE,
     GENERATION,
     HELLO,
-    LISTING,
-    PORTS_GENERATION,
-    PROCESSES,
-    PROCESSES_GENERATION,
+    INTRODUCED,
     READY,
     SIGNALLED,
     STAT,
-    TAKEN,
     UNPACKED,
-    WATCHES_GENERATION,
+    WATCHED,
     WRITTEN,
     Answer,
-    Done,
     Fields,
     Hello,
-    ListedReply,
     StartRequest,
     read_entry,
-    read_process,
     wire_text,
 )
-from atoll_server.agent.ports import CONNECTED, PortStream, read_listeners
-from atoll_server.agent.process import (
-    STARTS_AT_ONCE,
-    AgentProcess,
-    AttachedProcess,
-    control,
-    pieces,
-    reply,
-)
-from atoll_server.agent.watch import WATCHED, WATCHES, WatchChanges, read_watch
+from atoll_server.agent.ports import PortStream, read_listeners
+from atoll_server.agent.process import STARTS_AT_ONCE, AgentProcess, AttachedProcess
+from atoll_server.agent.process_input import ProcessInput
+from atoll_server.agent.processes import ProcessEnds, read_processes
+from atoll_server.agent.watches import WatchChanges, read_watches
 from atoll_server.engine.model import (
     Entry,
     ListeningPort,
@@ -61,12 +51,6 @@ from atoll_server.engine.model import (
     WatchRecord,
     Written,
 )
-
-REPLY_TIMEOUT: Final = 30.0
-TREE_TIMEOUT: Final = 600.0
-MAX_LISTING_BYTES: Final = 64 << 20
-MAX_PROCESSES: Final = 100_000
-MAX_WATCHES: Final = 64
 
 T = TypeVar("T")
 
@@ -102,47 +86,36 @@ class AgentClient:
     ) -> AttachedProcess:
         """What a process writes from position `since` on, inside `async with`; None is from now on."""
         fields = {"process": process, "since": since, "follow": follow}
-        return AttachedProcess(self, self._newer("attach", fields))
+        return AttachedProcess(self.path, self._request("attach", fields))
 
     async def processes(self, process: int | None = None) -> list[ProcessRecord]:
         """Those that run and those that have ended and are kept, oldest first; or the one that is named."""
         wanted = {} if process is None else {"process": process}
-        found: list[ProcessRecord] = []
-        budget = MAX_LISTING_BYTES
-        with await self._begin("processes", self._newer("processes", wanted)) as connection:
-            while True:
-                payload = await control(connection, REPLY_TIMEOUT)
-                answered = PROCESSES.read(payload)
-                if isinstance(answered, Done):
-                    return found
-                found.extend(map(read_process, answered.processes))
-                budget -= len(payload)
-                if len(found) > MAX_PROCESSES or budget < 0:
-                    raise AgentProtocolError("agent lists more processes than there can be")
+        with await self._begin("processes", wanted) as connection:
+            return await read_processes(connection)
 
     def ends(self) -> ProcessEnds:
         """Every process that ends from now on, inside `async with`. For an agent that `tells_ends`."""
-        return ProcessEnds(self, self._newer("ends", {}))
+        return ProcessEnds(self.path, self._request("ends", {}))
 
     @asynccontextmanager
     async def stdin(self, process: int) -> AsyncIterator[ProcessInput]:
         """A way into a process's input, for as long as the block lasts."""
-        fields = self._newer("stdin", {"process": process})
-        with await self._begin("stdin", fields) as connection:
+        with await self._begin("stdin", {"process": process}) as connection:
             await reply(connection, READY, REPLY_TIMEOUT)
             yield ProcessInput(connection)
 
     async def resize(self, process: int, size: TerminalSize) -> None:
         fields = {"process": process, "rows": size.rows, "cols": size.cols}
-        await self._ask("resize", self._newer("resize", fields), DONE)
+        await self._ask("resize", fields, DONE)
 
     async def forget(self, process: int) -> None:
         """Drops the record and the output of a process that has ended."""
-        await self._ask("forget", self._newer("forget", {"process": process}), DONE)
+        await self._ask("forget", {"process": process}, DONE)
 
     async def configure(self, *, keep_ended: int, keep_ended_ms: int) -> None:
         fields = {"keep_ended": keep_ended, "keep_ended_ms": keep_ended_ms}
-        await self._ask("configure", self._newer("configure", fields), DONE)
+        await self._ask("configure", fields, DONE)
 
     async def signal(self, process: int, signal: int, *, tree: bool) -> int:
         """Signals a process started earlier, or its whole tree. Answers how many were reached."""
@@ -168,8 +141,7 @@ class AgentClient:
             "keep": keep,
             "linger_ms": linger_ms,
         }
-        request = self._newer("watch", fields, WATCHES_GENERATION)
-        number = (await self._ask("watch", request, WATCHED, TREE_TIMEOUT)).watch
+        number = (await self._ask("watch", fields, WATCHED, TREE_TIMEOUT)).watch
         found = await self.watches(number)
         if len(found) != 1:
             raise AgentProtocolError("agent does not know the watch that it has just made")
@@ -178,30 +150,21 @@ class AgentClient:
     async def watches(self, watch: int | None = None) -> list[WatchRecord]:
         """Those that are active and those that have ended and are kept, oldest first; or the one that is named."""
         wanted = {} if watch is None else {"watch": watch}
-        fields = self._newer("watches", wanted, WATCHES_GENERATION)
-        found: list[WatchRecord] = []
-        with await self._begin("watches", fields) as connection:
-            while True:
-                answered = WATCHES.read(await control(connection, REPLY_TIMEOUT))
-                if isinstance(answered, Done):
-                    return found
-                found.extend(map(read_watch, answered.watches))
-                if not answered.watches or len(found) > MAX_WATCHES:
-                    raise AgentProtocolError("agent lists more watches than there can be")
+        with await self._begin("watches", wanted) as connection:
+            return await read_watches(connection)
 
     def changes(self, watch: int, *, since: int = 0, follow: bool = True) -> WatchChanges:
         """The changes after number `since`, inside `async with`; 0 is from the oldest that is kept."""
         fields = {"watch": watch, "since": since, "follow": follow}
-        return WatchChanges(self, self._newer("changes", fields, WATCHES_GENERATION), since)
+        return WatchChanges(self.path, self._request("changes", fields), since)
 
     async def unwatch(self, watch: int) -> None:
         """Forgets a watch, and ends whoever reads its changes."""
-        fields = {"watch": watch}
-        await self._ask("unwatch", self._newer("unwatch", fields, WATCHES_GENERATION), DONE)
+        await self._ask("unwatch", {"watch": watch}, DONE)
 
     async def dial(self, port: int, early: bytes = b"") -> PortStream:
         """A connection to a port inside, and `early` on its way already. Who gets it closes it."""
-        connection = await self._begin("dial", self._newer("dial", {"port": port}, PORTS_GENERATION))
+        connection = await self._begin("dial", {"port": port})
         try:
             if early:
                 # Refused, it is not read: the answer says so.
@@ -215,8 +178,8 @@ class AgentClient:
     async def ports(self, port: int | None = None, *, wait: float = 0.0) -> list[ListeningPort]:
         """What listens, or what does on one port; if that is nothing, it waits up to a minute."""
         wanted = {"port": port, "wait_ms": round(wait * 1000)}
-        with await self._begin("ports", self._newer("ports", wanted, PORTS_GENERATION)) as peer:
-            return await read_listeners(peer, wait + REPLY_TIMEOUT)
+        with await self._begin("ports", wanted) as connection:
+            return await read_listeners(connection, wait + REPLY_TIMEOUT)
 
     async def stat(self, path: bytes, *, follow: bool = True) -> Entry:
         fields = {"path": wire_text(path), "follow": follow}
@@ -224,19 +187,9 @@ class AgentClient:
         return read_entry(answered.entry)
 
     async def list(self, path: bytes, *, depth: int, limit: int) -> Listing:
-        entries: list[Entry] = []
-        budget = MAX_LISTING_BYTES
         fields = {"path": wire_text(path), "depth": depth, "limit": limit}
         with await self._begin("list", fields) as connection:
-            while True:
-                payload = await control(connection, TREE_TIMEOUT)
-                answered = LISTING.read(payload)
-                if isinstance(answered, ListedReply):
-                    return Listing(tuple(entries), answered.truncated)
-                entries.extend(map(read_entry, answered.entries))
-                budget -= len(payload)
-                if len(entries) > limit or budget < 0:
-                    raise AgentProtocolError("agent lists more than it was asked for")
+            return await read_listing(connection, limit)
 
     @asynccontextmanager
     async def read(
@@ -267,7 +220,7 @@ class AgentClient:
         }
         with await self._begin("write", fields) as connection:
             await reply(connection, READY, REPLY_TIMEOUT)
-            await _send_content(connection, chunks)
+            await send_content(connection, chunks)
             answered = await reply(connection, WRITTEN, TREE_TIMEOUT)
         return Written(path, answered.size, answered.created)
 
@@ -314,24 +267,18 @@ class AgentClient:
         fields = {"path": wire_text(path), "user": None}
         with await self._begin("unpack", fields) as connection:
             await reply(connection, READY, REPLY_TIMEOUT)
-            await _send_content(connection, chunks)
+            await send_content(connection, chunks)
             return (await reply(connection, UNPACKED, TREE_TIMEOUT)).entries
 
-    def _newer(self, op: str, fields: Fields, since: int = PROCESSES_GENERATION) -> Fields:
-        """The fields of an operation that agents before generation `since` do not know, for one that does."""
-        if self.generation < since:
+    def _request(self, op: str, fields: Fields) -> Fields:
+        """What asks for an operation, of an agent that is new enough to know it."""
+        if self.generation < INTRODUCED[op]:
             message = "the sandbox is older than this operation; create a new one"
             raise AgentError("unsupported", 0, message)
         return {"op": op, "generation": self.generation, **fields}
 
     async def _begin(self, op: str, fields: Fields) -> Connection:
-        connection = await Connection.open(self.path)
-        try:
-            await connection.send_control({"op": op, "generation": self.generation, **fields})
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+        return await begin(self.path, self._request(op, fields))
 
     async def _ask(
         self,
@@ -342,85 +289,3 @@ class AgentClient:
     ) -> T:
         with await self._begin(op, fields) as connection:
             return await reply(connection, answer, timeout)
-
-
-class ProcessInput:
-    """Bytes on their way to a process, at its own pace. Made by `AgentClient.stdin`."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._offset = 0
-
-    async def write(self, data: bytes) -> bool:
-        """False once nobody takes it: `finish` says why."""
-        for piece in pieces(data):
-            # A process may leave its input alone for as long as it likes.
-            if not await self._send(piece):
-                return False
-            self._offset += len(piece)
-        return True
-
-    async def finish(self, *, end: bool) -> int:
-        """Waits until all of it has been taken and answers how much that was. `end`: there will never be more."""
-        if end:
-            await self._send(b"")
-        self._connection.end_sending()
-        return TAKEN.read(await control(self._connection, None)).bytes
-
-    async def end_of_file(self) -> bool:
-        """The end of the process's input; at a terminal what ^D is. False as of `write`."""
-        return await self._send(b"")
-
-    async def _send(self, piece: memoryview | bytes) -> bool:
-        return await self._connection.send_data(Kind.STDIN, self._offset, piece, timeout=None)
-
-
-class Content:
-    """The bytes of a file or an archive, in order. It has ended only when the agent says that all went well."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._offset = 0
-        self._first: bytes | None = None
-        self._has_ended = False
-
-    async def prepare(self) -> None:
-        """Waits for the first bytes, so that a refusal comes before anything was promised."""
-        self._first = await self._receive()
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> bytes:
-        if self._has_ended:
-            raise StopAsyncIteration
-        chunk, self._first = self._first, None
-        if chunk is None:
-            chunk = await self._receive()
-        if not chunk:
-            self._has_ended = True
-            await reply(self._connection, DONE, REPLY_TIMEOUT)
-            raise StopAsyncIteration
-        return chunk
-
-    async def _receive(self) -> bytes:
-        kind, offset, payload = await self._connection.receive(REPLY_TIMEOUT)
-        if kind == Kind.CONTROL:
-            DONE.read(payload)
-            raise AgentProtocolError("content without an end")
-        if kind != Kind.CONTENT or offset != self._offset:
-            raise AgentProtocolError(f"frame of kind {kind} at {offset} instead of content")
-        self._offset += len(payload)
-        return payload
-
-
-async def _send_content(connection: Connection, chunks: AsyncIterable[bytes]) -> None:
-    """Sends all chunks and the end. Stops where the agent has hung up: it has said why."""
-    connection.expect_bulk()
-    offset = 0
-    async for chunk in chunks:
-        for piece in pieces(chunk):
-            if not await connection.send_data(Kind.CONTENT, offset, piece):
-                return
-            offset += len(piece)
-    await connection.send_data(Kind.CONTENT, offset, b"")

@@ -23,7 +23,7 @@ CONNECT_TIMEOUT: Final = 2.0
 SEND_TIMEOUT: Final = 60.0
 LINGER: Final = 30.0
 BARE_STALL: Final = 600.0
-"""How long a program inside may take nothing of what is sent to it: who sends may be gone, which is not seen meanwhile."""
+"""How long a program inside may take nothing of what is sent to it: that the sender is gone is not seen meanwhile."""
 _FIRST_RETRY: Final = 0.001
 _LONGEST_RETRY: Final = 0.02
 # Twice a frame in flight, so that neither side waits for the other after each. The kernel doubles it for its own needs.

@@ -66,6 +66,13 @@ def encode_control(message: Mapping[str, Any]) -> bytes:
     return _HEADER.pack(len(payload), Kind.CONTROL, _RESERVED, 0) + payload
 
 
+def pieces(data: bytes) -> Iterator[memoryview]:
+    """Data in pieces that fit into a frame."""
+    view = memoryview(data)
+    for start in range(0, len(view), MAX_DATA_BYTES):
+        yield view[start : start + MAX_DATA_BYTES]
+
+
 def check_control(payload: bytes) -> None:
     """Raises `AgentProtocolError` unless the payload is a map of the subset. Numbers may be wider than they need be."""
     _Walker(payload).walk()

@@ -1,47 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ports inside a sandbox: what its agent says of those that listen, and a connection to one."""
+"""Ports inside a sandbox: a list of those that listen, and a connection to one."""
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable
-from typing import Annotated, Final
-
-from msgspec import Meta, Raw, Struct
+from typing import Final
 
 from atoll_server.agent.connection import Connection
 from atoll_server.agent.errors import AgentProtocolError
-from atoll_server.agent.messages import Answer, read_text_or_none
-from atoll_server.agent.process import control
+from atoll_server.agent.exchange import control
+from atoll_server.agent.messages import LISTENERS, ListenersEnd, read_listener
 from atoll_server.engine.model import ListeningPort
 
 MAX_LISTENERS: Final = 4096
-
-Port = Annotated[int, Meta(ge=1, le=65535)]
-Address = Annotated[str, Meta(max_length=64)]
-
-
-class ConnectedReply(Struct, tag_field="event", tag="connected"):
-    address: Address
-
-
-class ListenerReply(Struct):
-    port: Port
-    address: Address
-    pid: Annotated[int, Meta(ge=1, le=2**32)] | None
-    command: Raw
-
-
-class ListenersReply(Struct, tag_field="event", tag="ports"):
-    ports: list[ListenerReply]
-
-
-class ListenersEnd(Struct, tag_field="event", tag="done"):
-    truncated: bool
-
-
-CONNECTED: Final = Answer(ConnectedReply)
-LISTENERS: Final = Answer[ListenersReply | ListenersEnd](ListenersReply, ListenersEnd)
 
 
 async def read_listeners(connection: Connection, timeout: float) -> list[ListeningPort]:
@@ -51,17 +22,9 @@ async def read_listeners(connection: Connection, timeout: float) -> list[Listeni
         answered = LISTENERS.read(await control(connection, timeout))
         if isinstance(answered, ListenersEnd):
             return found
-        found.extend(map(_read_listener, answered.ports))
+        found.extend(map(read_listener, answered.ports))
         if not answered.ports or len(found) > MAX_LISTENERS:
             raise AgentProtocolError("agent lists more ports than there can be")
-
-
-def _read_listener(reply: ListenerReply) -> ListeningPort:
-    try:
-        address = str(ipaddress.ip_address(reply.address))
-    except ValueError:
-        raise AgentProtocolError("a port that listens on no address") from None
-    return ListeningPort(reply.port, address, reply.pid, read_text_or_none(reply.command))
 
 
 class PortStream:

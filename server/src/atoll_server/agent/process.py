@@ -5,22 +5,22 @@ from __future__ import annotations
 
 import asyncio
 import signal as signals
-from collections.abc import Callable, Iterator
-from types import TracebackType
-from typing import Final, Protocol, Self, TypeVar
+from collections.abc import Callable
+from typing import Final, Protocol, Self
 
 from atoll_server.agent.connection import Connection, send_alone
 from atoll_server.agent.errors import AgentError, AgentProtocolError
-from atoll_server.agent.frames import MAX_DATA_BYTES, Kind
+from atoll_server.agent.exchange import begin, reply
+from atoll_server.agent.frames import Kind
 from atoll_server.agent.messages import (
     ATTACHED,
     STARTED,
-    Answer,
     Fields,
     StartRequest,
     read_end,
     read_exit,
 )
+from atoll_server.agent.process_input import ProcessInput
 from atoll_server.engine.model import Exit, Output
 
 START_TIMEOUT: Final = 10.0
@@ -28,8 +28,6 @@ START_TIMEOUT: Final = 10.0
 # gVisor some thirty a second, and the last of hundreds would pass for one that it does not answer.
 STARTS_AT_ONCE: Final = 32
 EXIT_MARGIN: Final = 10.0
-
-T = TypeVar("T")
 
 _KILL_TREE: Final = {"op": "signal", "signal": int(signals.SIGKILL), "tree": True}
 _STREAMS: Final = {int(Kind.STDOUT): 1, int(Kind.STDERR): 2}
@@ -55,7 +53,6 @@ class AgentProcess:
         self._agent = agent
         self._request = request
         self._must_kill = kill_on_leave
-        self._stdin_offset = 0
 
     async def __aenter__(self) -> Self:
         async with self._agent.starting:
@@ -75,15 +72,11 @@ class AgentProcess:
             self._connection.leave(_KILL_TREE)
             raise
         self.process, self.pid = started.process, started.pid
+        self._input = ProcessInput(self._connection)
         self._output = _Output(self._connection, read_exit)
         self._deadline = self._exit_deadline()
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         if self._must_kill and not self._output.has_ended and not self._has_killed_tree():
             return self._connection.leave(_KILL_TREE)
         self._connection.close()
@@ -99,22 +92,13 @@ class AgentProcess:
 
     async def write_stdin(self, data: bytes) -> bool:
         """Feeds the process at its own pace. False once nobody takes it, which is no error."""
-        for piece in pieces(data):
-            if not await self._send_stdin(piece):
-                return False
-        return True
+        return await self._input.write(data)
 
     async def close_stdin(self) -> None:
-        await self._send_stdin(b"")
+        await self._input.end_of_file()
 
     async def signal(self, signal: int, *, tree: bool = True) -> int:
         return await self._agent.signal(self.process, signal, tree=tree)
-
-    async def _send_stdin(self, piece: memoryview | bytes) -> bool:
-        # A process may leave its input alone for as long as it likes.
-        offset = self._stdin_offset
-        self._stdin_offset += len(piece)
-        return await self._connection.send_data(Kind.STDIN, offset, piece, timeout=None)
 
     def _exit_deadline(self) -> float | None:
         if self._request.timeout is None:
@@ -146,14 +130,13 @@ class AttachedProcess:
     stderr: int
     dropped: int
 
-    def __init__(self, agent: Agent, fields: Fields) -> None:
-        self._agent = agent
-        self._fields = fields
+    def __init__(self, path: str, request: Fields) -> None:
+        self._path = path
+        self._request = request
 
     async def __aenter__(self) -> Self:
-        self._connection = await Connection.open(self._agent.path)
+        self._connection = await begin(self._path, self._request)
         try:
-            await self._connection.send_control(self._fields)
             attached = await reply(self._connection, ATTACHED, START_TIMEOUT)
             if attached.position != attached.stdout + attached.stderr:
                 raise AgentProtocolError("a position that is not the sum of its offsets")
@@ -165,12 +148,7 @@ class AttachedProcess:
         self._output = _Output(self._connection, read_end, self.stdout, self.stderr)
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -217,23 +195,3 @@ class _Output:
         exit = self._read_last(payload)
         self.has_ended = True
         return exit
-
-
-async def reply(connection: Connection, answer: Answer[T], timeout: float) -> T:
-    """The agent's one answer, read as a record."""
-    return answer.read(await control(connection, timeout))
-
-
-async def control(connection: Connection, timeout: float | None) -> bytes:
-    """The payload of the next frame, which must be a control one."""
-    kind, _, payload = await connection.receive(timeout)
-    if kind != Kind.CONTROL:
-        raise AgentProtocolError(f"frame of kind {kind} instead of an answer")
-    return payload
-
-
-def pieces(data: bytes) -> Iterator[memoryview]:
-    """Data in pieces that fit into a frame."""
-    view = memoryview(data)
-    for start in range(0, len(view), MAX_DATA_BYTES):
-        yield view[start : start + MAX_DATA_BYTES]

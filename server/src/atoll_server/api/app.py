@@ -17,7 +17,7 @@ from atoll_server.api.errors import ClientGone, HttpError, RouteNotFound, render
 from atoll_server.api.exposition import Exposition
 from atoll_server.api.native import OPERATIONS
 from atoll_server.api.openapi import make_document_operation
-from atoll_server.api.routing import Api, ApiSettings, make_routes, send_reply
+from atoll_server.api.routing import JSON_HEADERS, Api, ApiSettings, make_routes, send_reply
 from atoll_server.clock import Clock
 from atoll_server.engine.engine import Engine
 from atoll_server.engine.errors import EngineError, Internal
@@ -32,7 +32,6 @@ GONE = "gone"
 REFUSED = "refused"
 NO_ROUTE = "none"
 
-_JSON = (b"content-type", b"application/json; charset=utf-8")
 _CLOSE = (b"connection", b"close")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
@@ -102,9 +101,8 @@ class Answers:
             await self._app(scope, receive_noting, send_identified)
         except ClientGone:
             logger.debug("client gone", extra={"request_id": request_id})
-        except (
-            asyncio.CancelledError
-        ):  # by the server, which is about to end and cancels nothing else
+        except asyncio.CancelledError:
+            # By the server, which is about to end and cancels nothing else.
             if not started:
                 stopping = Internal("the server is stopping")
                 await _refuse(stopping, request_id, send_identified, close=unread)
@@ -158,7 +156,7 @@ async def _refuse(error: Exception, request_id: str, send: Send, *, close: bool)
     """Answer why not. `close` ends the connection with it: the rest of the body is not worth waiting for."""
     reply = render_error(error, request_id)
     ending = (_CLOSE,) if close else ()
-    await send_reply(send, reply.status, reply.body, (_JSON, *reply.headers, *ending))
+    await send_reply(send, reply.status, reply.body, (*JSON_HEADERS, *reply.headers, *ending))
 
 
 def _may_be_long(scope: Scope) -> bool:

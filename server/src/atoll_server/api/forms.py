@@ -22,6 +22,7 @@ CONTROL_FRAME, STDOUT_FRAME, STDERR_FRAME, HEARTBEAT_FRAME = 0, 2, 3, 5
 STREAM_NAMES = {1: "stdout", 2: "stderr"}
 
 _FRAME = struct.Struct(">IB3xQ")
+_HEARTBEAT = _FRAME.pack(0, HEARTBEAT_FRAME, 0)
 
 
 class NdjsonForm:
@@ -78,18 +79,23 @@ class SseForm:
 
 
 class FramesForm:
-    """The frames of `protocol/agent`: bytes as they are, control as JSON."""
+    """The frames of `protocol/agent`: bytes as they are, control as JSON. They begin with what `render_begin` makes of
+    the events.
+    """
 
     media_type = FRAMES_TYPE
 
+    def __init__(self, render_begin: Callable[[Any], bytes] = lambda _: b"") -> None:
+        self._render_begin = render_begin
+
     def begin(self, events: object) -> bytes:
-        return b""
+        return self._render_begin(events)
 
     def event(self, output: Output) -> Iterator[bytes]:
         return output_frames(output)
 
     def heartbeat(self) -> bytes:
-        return HEARTBEAT
+        return _HEARTBEAT
 
     def end(self, result: Mapping[str, Any]) -> bytes:
         return control_frame({"event": "exit", **result})
@@ -97,8 +103,6 @@ class FramesForm:
     def error(self, members: Mapping[str, Any]) -> bytes:
         return control_frame({"event": "error", "error": members})
 
-
-HEARTBEAT = _FRAME.pack(0, HEARTBEAT_FRAME, 0)
 
 FORMS: Mapping[str, Callable[[], Form[Output]]] = {
     NDJSON_TYPE: NdjsonForm,

@@ -16,12 +16,11 @@ from typing import Any, Protocol
 
 from atoll_server.api.forms import (
     FRAMES_TYPE,
-    HEARTBEAT,
     NDJSON_TYPE,
     SSE_TYPE,
     STREAM_NAMES,
+    FramesForm,
     control_frame,
-    output_frames,
 )
 from atoll_server.api.object_forms import Object, ObjectEvents, ObjectLines
 from atoll_server.api.streaming import Form
@@ -111,40 +110,23 @@ class _Objects:
         return {**members, "offset": piece.offset, "position": self.place}
 
 
-class ProcessFramesForm:
-    """The frames of `protocol/agent`: bytes as they are, control as JSON."""
-
-    media_type = FRAMES_TYPE
-
-    def begin(self, events: Beginning) -> bytes:
-        return control_frame(
-            {
-                "event": "attached",
-                "position": events.position,
-                "stdout": events.stdout,
-                "stderr": events.stderr,
-                "dropped": events.dropped,
-            }
-        )
-
-    def event(self, output: Output) -> Iterator[bytes]:
-        return output_frames(output)
-
-    def heartbeat(self) -> bytes:
-        return HEARTBEAT
-
-    def end(self, result: Mapping[str, Any]) -> bytes:
-        return control_frame({"event": "exit", **result})
-
-    def error(self, members: Mapping[str, Any]) -> bytes:
-        return control_frame({"event": "error", "error": members})
-
-
 PROCESS_FORMS: Mapping[str, Callable[[], Form[Output]]] = {
     NDJSON_TYPE: lambda: ObjectLines(_Objects()),
     SSE_TYPE: lambda: ObjectEvents(_Objects()),
-    FRAMES_TYPE: ProcessFramesForm,
+    FRAMES_TYPE: lambda: FramesForm(_attached_frame),
 }
+
+
+def _attached_frame(events: Beginning) -> bytes:
+    return control_frame(
+        {
+            "event": "attached",
+            "position": events.position,
+            "stdout": events.stdout,
+            "stderr": events.stderr,
+            "dropped": events.dropped,
+        }
+    )
 
 
 def _piece(stream: int, offset: int, data: bytes) -> Piece:

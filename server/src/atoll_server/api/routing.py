@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -13,6 +12,8 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
 from atoll.models import MAX_COMMAND_TIMEOUT_MS, MAX_LIFETIME_MS
+from atoll_server.api.accept import preferred
+from atoll_server.api.departures import WATCH_AFTER_SECONDS, unless_gone
 from atoll_server.api.errors import (
     ClientGone,
     MethodNotAllowed,
@@ -45,10 +46,12 @@ SMALL_BODY_LIMIT = 64 * 1024
 BODY_LIMIT = 1024 * 1024
 LARGE_BODY_LIMIT = 8 * 1024 * 1024
 BODY_SECONDS = 60.0
-WATCH_AFTER_SECONDS = 0.02
 SANDBOX_ID_LIMIT = 64
+SHOWN_TYPE_LENGTH = 64
+SANDBOX_ERRORS = ("SANDBOX_NOT_FOUND", "SANDBOX_NOT_RUNNING", "SANDBOX_FAILED")
+"""What every operation can answer that is about something in a running sandbox."""
 
-_JSON_HEADERS = ((b"content-type", b"application/json; charset=utf-8"),)
+JSON_HEADERS = ((b"content-type", b"application/json; charset=utf-8"),)
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ class Reply:
 
     body: bytes = b""
     status: int = 200
-    headers: tuple[tuple[bytes, bytes], ...] = _JSON_HEADERS
+    headers: tuple[tuple[bytes, bytes], ...] = JSON_HEADERS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send_reply(send, self.status, self.body, self.headers)
@@ -79,6 +82,7 @@ class Operation:
     handler: Handler
     answer: type[Any] | None
     errors: tuple[str, ...] = ()
+    """Codes that it can answer with, beside those that every operation can."""
     scope: KeyScope | None = None
     """What the key must be allowed to do; None for public operations."""
     body: type[Any] | None = None
@@ -151,10 +155,19 @@ class Call:
         """A request header's value, or an empty string."""
         return self._headers.get(name, b"").decode("latin-1")
 
+    def preferred(self, offered: tuple[str, ...]) -> str:
+        """Which of these media types the client wants, which is the first where it wants none of them."""
+        return preferred(self.header(b"accept"), offered)
+
     @property
     def media_type(self) -> str:
         """Of the request's body, in lower case, without parameters; empty if the client did not say."""
         return self.header(b"content-type").partition(";")[0].strip().lower()
+
+    def unsupported(self, wanted: str) -> UnsupportedMediaType:
+        """What to raise where the body is not of the media type that is `wanted`."""
+        got = self.media_type[:SHOWN_TYPE_LENGTH]
+        return UnsupportedMediaType(f"the body must be {wanted}; got {got!r}")
 
     @property
     def content_length(self) -> int | None:
@@ -172,9 +185,7 @@ class Call:
     async def json(self, record: type[Record]) -> Record:
         """The JSON body as a record. Refused before it is read where its size is told and too large."""
         if self.media_type not in ("", JSON_TYPE) or b"content-encoding" in self._headers:
-            raise UnsupportedMediaType(
-                f"the body must be {JSON_TYPE}, not encoded; got {self.media_type[:64]!r}"
-            )
+            raise self.unsupported(f"{JSON_TYPE}, not encoded")
         raw = await self._read(self.operation.body_limit)
         try:
             return parse_json(record, raw)
@@ -236,47 +247,6 @@ class Call:
     def answer(self, record: Any, *, status: int = 200) -> Reply:
         """This record as the answer."""
         return Reply(render_json(record), status)
-
-
-async def unless_gone(
-    receive: Receive,
-    work: Coroutine[Any, Any, Result],
-    *,
-    watch_after: float = WATCH_AFTER_SECONDS,
-) -> Result:
-    """The result of `work`, which is cancelled as soon as the client goes away: then `ClientGone`.
-
-    Work that is done within `watch_after` seconds is not cancelled.
-    """
-    failure: Exception | None = None
-    try:
-        async with asyncio.TaskGroup() as group:
-            watchers: list[asyncio.Task[None]] = []
-            # Most work is done before watching over it would begin, and then costs no task and no turn of the loop.
-            # A client that left meanwhile is noticed then.
-            timer = asyncio.get_running_loop().call_later(
-                watch_after, lambda: watchers.append(group.create_task(wait_gone(receive)))
-            )
-            try:
-                result = await work
-            except Exception as error:  # carried past the group, which would wrap it
-                failure = error
-            finally:
-                timer.cancel()
-            for watcher in watchers:
-                watcher.cancel()
-    except BaseExceptionGroup:
-        raise ClientGone from None
-    if failure is not None:
-        raise failure
-    return result
-
-
-async def wait_gone(receive: Receive) -> None:
-    """Raise `ClientGone` once the client has closed its connection. For use after the body was read."""
-    while (await receive())["type"] != "http.disconnect":
-        continue
-    raise ClientGone
 
 
 @dataclass(frozen=True)
@@ -366,34 +336,9 @@ def _check(operation: Operation, scope: Scope) -> None:
 
 
 async def send_reply(
-    send: Send, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]] = _JSON_HEADERS
+    send: Send, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]] = JSON_HEADERS
 ) -> None:
     """Send a whole answer."""
     sized = [*headers] if status == 204 else [*headers, (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": status, "headers": sized})
     await send({"type": "http.response.body", "body": body})
-
-
-@functools.lru_cache(maxsize=256)
-def preferred(accept: str, offered: tuple[str, ...]) -> str:
-    """Which of the offered media types an `Accept` header asks for; the first, where it asks for none of them."""
-    wanted: list[tuple[float, str]] = []
-    for part in accept[:1024].lower().split(","):
-        media_type, *parameters = (piece.strip() for piece in part.split(";"))
-        quality = next((p[2:] for p in parameters if p.startswith("q=")), "1")
-        wanted.append((_quality(quality), media_type))
-    for _, media_type in sorted(
-        (item for item in wanted if item[0] > 0), key=lambda item: -item[0]
-    ):
-        if media_type in offered:
-            return media_type
-        if media_type == "*/*":
-            break
-    return offered[0]
-
-
-def _quality(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return 0.0

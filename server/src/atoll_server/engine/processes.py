@@ -15,9 +15,10 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, I
 from types import TracebackType
 from typing import Any, Final, Self
 
-from atoll_server.agent.client import AgentClient, ProcessInput
+from atoll_server.agent.client import AgentClient
 from atoll_server.agent.errors import AgentError, AgentFailure
 from atoll_server.agent.process import AttachedProcess
+from atoll_server.agent.process_input import ProcessInput
 from atoll_server.engine import commands, errors
 from atoll_server.engine.audience import Audiences, Follower
 from atoll_server.engine.commands import (

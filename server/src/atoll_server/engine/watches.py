@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Final, Self
 
-from atoll_server.agent.client import MAX_WATCHES, AgentClient
+from atoll_server.agent.client import AgentClient
 from atoll_server.agent.errors import AgentError, AgentFailure
+from atoll_server.agent.watches import MAX_WATCHES
 from atoll_server.engine import errors
 from atoll_server.engine.ids import watch_id, watch_number
 from atoll_server.engine.model import (

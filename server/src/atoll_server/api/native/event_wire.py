@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from atoll.models import Event as WireEvent
+from atoll_server.api.native.command_wire import render_end
 from atoll_server.api.native.values import render_instant
-from atoll_server.api.native.wire import render_end
 from atoll_server.api.records import render_builtins
 from atoll_server.engine.events import EventsEnd, SandboxEvent
 from atoll_server.engine.happenings import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from atoll_server.api.event_forms import EVENT_FORMS
 from atoll_server.api.native.event_wire import EventsQuery, render_event, render_events_end
-from atoll_server.api.routing import Answer, Call, Operation, preferred
+from atoll_server.api.routing import Answer, Call, Operation
 from atoll_server.api.streaming import stream_events
 from atoll_server.engine.events import EventFilter
 from atoll_server.engine.keys import Scope
@@ -28,7 +28,7 @@ def _stream(call: Call, sandbox_id: SandboxId | None) -> Answer:
         since=call.header(b"last-event-id") or query.since,
         follow=query.follow,
     )
-    form = EVENT_FORMS[preferred(call.header(b"accept"), STREAM_TYPES)](render_event)
+    form = EVENT_FORMS[call.preferred(STREAM_TYPES)](render_event)
     return stream_events(reading, form, render_events_end, call.request_id)
 
 
@@ -45,7 +45,7 @@ OPERATIONS = (
         answer=None,
         answer_types=STREAM_TYPES,
         scope=Scope.EVENTS,
-        errors=("INVALID_REQUEST", "SANDBOX_NOT_FOUND", "RESOURCE_EXHAUSTED"),
+        errors=("SANDBOX_NOT_FOUND", "RESOURCE_EXHAUSTED"),
     ),
     Operation(
         method="GET",
@@ -57,6 +57,6 @@ OPERATIONS = (
         answer=None,
         answer_types=STREAM_TYPES,
         scope=Scope.EVENTS,
-        errors=("INVALID_REQUEST", "RESOURCE_EXHAUSTED"),
+        errors=("RESOURCE_EXHAUSTED",),
     ),
 )

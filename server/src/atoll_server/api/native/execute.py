@@ -5,17 +5,24 @@ from __future__ import annotations
 
 from atoll.models import ExecRequest, ExecResult
 from atoll_server.api.forms import FORMS
-from atoll_server.api.native.wire import parse_command, render_exit, render_result
-from atoll_server.api.routing import JSON_TYPE, LARGE_BODY_LIMIT, Answer, Call, Operation, preferred
+from atoll_server.api.native.command_wire import parse_command, render_exit, render_result
+from atoll_server.api.routing import (
+    JSON_TYPE,
+    LARGE_BODY_LIMIT,
+    SANDBOX_ERRORS,
+    Answer,
+    Call,
+    Operation,
+)
 from atoll_server.api.streaming import stream_events
-from atoll_server.engine.keys import Scope as KeyScope
+from atoll_server.engine.keys import Scope
 
 ANSWER_TYPES = (JSON_TYPE, *FORMS)
 
 
 async def execute(call: Call) -> Answer:
     command = parse_command(await call.json(ExecRequest), call.settings)
-    wanted = preferred(call.header(b"accept"), ANSWER_TYPES)
+    wanted = call.preferred(ANSWER_TYPES)
     if wanted in FORMS:
         running = call.engine.start(call.sandbox_id, command)
         return stream_events(running, FORMS[wanted](), render_exit, call.request_id)
@@ -34,14 +41,7 @@ OPERATIONS = (
         body_limit=LARGE_BODY_LIMIT,
         answer=ExecResult,
         answer_types=ANSWER_TYPES,
-        scope=KeyScope.EXECUTE,
-        errors=(
-            "INVALID_REQUEST",
-            "SANDBOX_NOT_FOUND",
-            "SANDBOX_NOT_RUNNING",
-            "SANDBOX_FAILED",
-            "COMMAND_NOT_STARTED",
-            "RESOURCE_EXHAUSTED",
-        ),
+        scope=Scope.EXECUTE,
+        errors=(*SANDBOX_ERRORS, "COMMAND_NOT_STARTED", "RESOURCE_EXHAUSTED"),
     ),
 )

@@ -24,7 +24,7 @@ from atoll_server.api.native.file_wire import (
     render_written,
 )
 from atoll_server.api.native.values import parse_content, render_path
-from atoll_server.api.routing import LARGE_BODY_LIMIT, Call, Operation, Reply
+from atoll_server.api.routing import LARGE_BODY_LIMIT, SANDBOX_ERRORS, Call, Operation, Reply
 from atoll_server.engine.errors import EngineError
 from atoll_server.engine.file_batches import read_all, write_all
 from atoll_server.engine.keys import Scope
@@ -89,12 +89,6 @@ def _count_failed(results: Sequence[object]) -> int:
     return sum(isinstance(result, EngineError) for result in results)
 
 
-_ERRORS = (
-    "INVALID_REQUEST",
-    "SANDBOX_NOT_FOUND",
-    "SANDBOX_NOT_RUNNING",
-    "SANDBOX_FAILED",
-)
 _ROOT = "/v1/sandboxes/{id}/files/batch"
 
 OPERATIONS = (
@@ -108,7 +102,7 @@ OPERATIONS = (
         body_limit=LARGE_BODY_LIMIT,
         answer=FilesWritten,
         scope=Scope.FILES,
-        errors=_ERRORS,
+        errors=SANDBOX_ERRORS,
     ),
     Operation(
         method="POST",
@@ -120,6 +114,6 @@ OPERATIONS = (
         body_limit=LARGE_BODY_LIMIT,
         answer=FilesRead,
         scope=Scope.FILES,
-        errors=_ERRORS,
+        errors=SANDBOX_ERRORS,
     ),
 )

@@ -19,7 +19,6 @@ from atoll.models import (
     MoveFile,
     Unpacked,
 )
-from atoll_server.api.errors import UnsupportedMediaType
 from atoll_server.api.native.downloads import open_download
 from atoll_server.api.native.file_wire import (
     parse_mode,
@@ -34,13 +33,13 @@ from atoll_server.api.routing import (
     JSON_TYPE,
     LARGE_BODY_LIMIT,
     OCTETS_TYPE,
+    SANDBOX_ERRORS,
     SMALL_BODY_LIMIT,
     TAR_TYPE,
     Answer,
     Call,
     Operation,
     Reply,
-    preferred,
 )
 from atoll_server.api.streaming import collect_bytes, once, stream_bytes
 from atoll_server.engine.keys import Scope
@@ -93,7 +92,7 @@ class StatQuery:
 
 async def read(call: Call) -> Answer:
     files, path = call.engine.files(call.sandbox_id), call.query(PathQuery).path
-    if preferred(call.header(b"accept"), READ_TYPES) == OCTETS_TYPE:
+    if call.preferred(READ_TYPES) == OCTETS_TYPE:
         return stream_bytes(open_download(call, files, path), OCTETS_TYPE)
     entry, data = await call.unless_gone(collect_bytes(files.read(path), LARGE_BODY_LIMIT))
     return call.answer(render_content(entry.path, data, entry.mode))
@@ -112,9 +111,7 @@ async def write(call: Call) -> Reply:
         data = parse_content("content", body.content, body.encoding)
         chunks, size, mode = once(data), len(data), mode or body.mode
     else:
-        raise UnsupportedMediaType(
-            f"the body must be {OCTETS_TYPE} or {JSON_TYPE}; got {call.media_type[:64]!r}"
-        )
+        raise call.unsupported(f"{OCTETS_TYPE} or {JSON_TYPE}")
     written = await files.write(
         query.path,
         chunks,
@@ -207,21 +204,14 @@ async def download_archive(call: Call) -> Answer:
 async def upload_archive(call: Call) -> Reply:
     path = call.query(PathQuery).path
     if call.media_type not in ARCHIVE_TYPES:
-        raise UnsupportedMediaType(f"the body must be {TAR_TYPE}; got {call.media_type[:64]!r}")
+        raise call.unsupported(TAR_TYPE)
     entries = await call.engine.files(call.sandbox_id).unpack(path, call.chunks())
     return call.answer(Unpacked(entries=entries))
 
 
 READ_TYPES = (JSON_TYPE, OCTETS_TYPE)
 ARCHIVE_TYPES = (TAR_TYPE, OCTETS_TYPE)
-_ERRORS = (
-    "INVALID_REQUEST",
-    "SANDBOX_NOT_FOUND",
-    "FILE_NOT_FOUND",
-    "SANDBOX_NOT_RUNNING",
-    "SANDBOX_FAILED",
-    "FILE_ERROR",
-)
+_ERRORS = (*SANDBOX_ERRORS, "FILE_NOT_FOUND", "FILE_ERROR")
 _ROOT = "/v1/sandboxes/{id}/files"
 
 OPERATIONS = (

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from atoll.models import CreateKey, KeyInfo, KeyList
-from atoll_server.api.native.wire import parse_scopes, render_key, render_keys
+from atoll_server.api.native.key_wire import parse_scopes, render_key, render_keys
 from atoll_server.api.routing import SMALL_BODY_LIMIT, Call, Operation, Reply
 from atoll_server.engine.keys import Scope
 

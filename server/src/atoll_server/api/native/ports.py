@@ -14,7 +14,7 @@ from atoll_server.api.native.port_wire import (
     render_signed_url,
 )
 from atoll_server.api.native.values import render_instant
-from atoll_server.api.routing import SMALL_BODY_LIMIT, Call, Operation, Reply
+from atoll_server.api.routing import SANDBOX_ERRORS, SMALL_BODY_LIMIT, Call, Operation, Reply
 from atoll_server.engine.errors import InvalidRequest
 from atoll_server.engine.keys import Scope
 from atoll_server.engine.ports import Ports
@@ -66,12 +66,6 @@ def _port(call: Call) -> int:
     return parse_port(call.path_parameter("port"))
 
 
-_SANDBOX_ERRORS = (
-    "INVALID_REQUEST",
-    "SANDBOX_NOT_FOUND",
-    "SANDBOX_NOT_RUNNING",
-    "SANDBOX_FAILED",
-)
 _ALL = "/v1/sandboxes/{id}/ports"
 _ONE = f"{_ALL}/{{port}}"
 
@@ -86,7 +80,7 @@ OPERATIONS = (
         body_limit=SMALL_BODY_LIMIT,
         answer=PortInfo,
         scope=Scope.PORTS,
-        errors=(*_SANDBOX_ERRORS, "INVALID_PORT", "RESOURCE_EXHAUSTED"),
+        errors=(*SANDBOX_ERRORS, "INVALID_PORT", "RESOURCE_EXHAUSTED"),
     ),
     Operation(
         method="GET",
@@ -96,7 +90,7 @@ OPERATIONS = (
         handler=list_ports,
         answer=PortList,
         scope=Scope.PORTS,
-        errors=_SANDBOX_ERRORS,
+        errors=SANDBOX_ERRORS,
     ),
     # Before the paths with a port in them, for one of those would match.
     Operation(
@@ -108,7 +102,7 @@ OPERATIONS = (
         query=ListeningQuery,
         answer=ListeningPorts,
         scope=Scope.PORTS,
-        errors=(*_SANDBOX_ERRORS, "INVALID_PORT", "RESOURCE_EXHAUSTED"),
+        errors=(*SANDBOX_ERRORS, "INVALID_PORT", "RESOURCE_EXHAUSTED"),
     ),
     Operation(
         method="DELETE",
@@ -119,7 +113,7 @@ OPERATIONS = (
         answer=None,
         status=204,
         scope=Scope.PORTS,
-        errors=(*_SANDBOX_ERRORS, "INVALID_PORT", "PORT_NOT_EXPOSED"),
+        errors=(*SANDBOX_ERRORS, "INVALID_PORT", "PORT_NOT_EXPOSED"),
     ),
     Operation(
         method="POST",
@@ -131,7 +125,7 @@ OPERATIONS = (
         body_limit=SMALL_BODY_LIMIT,
         answer=SignedUrl,
         scope=Scope.PORTS,
-        errors=(*_SANDBOX_ERRORS, "INVALID_PORT", "PORT_NOT_EXPOSED"),
+        errors=(*SANDBOX_ERRORS, "INVALID_PORT", "PORT_NOT_EXPOSED"),
     ),
     Operation(
         method="GET",
@@ -143,6 +137,6 @@ OPERATIONS = (
         answer=None,
         status=101,
         scope=Scope.PORTS,
-        errors=(*_SANDBOX_ERRORS, "INVALID_PORT", "PORT_NOT_LISTENING", "RESOURCE_EXHAUSTED"),
+        errors=(*SANDBOX_ERRORS, "INVALID_PORT", "PORT_NOT_LISTENING", "RESOURCE_EXHAUSTED"),
     ),
 )

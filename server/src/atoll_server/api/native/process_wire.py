@@ -19,8 +19,8 @@ from atoll.models import (
 )
 from atoll.models import ProcessPage as WirePage
 from atoll.models import ProcessStatus as WireStatus
+from atoll_server.api.native.command_wire import parse_what_to_run, render_end
 from atoll_server.api.native.values import render_nanoseconds
-from atoll_server.api.native.wire import parse_what_to_run, render_end
 from atoll_server.api.object_forms import LATEST
 from atoll_server.api.records import render_builtins
 from atoll_server.engine.errors import InvalidRequest

@@ -18,8 +18,7 @@ from atoll.models import (
     StdinWritten,
     WaitProcess,
 )
-from atoll_server.api.errors import UnsupportedMediaType
-from atoll_server.api.forms import FRAMES_TYPE, NDJSON_TYPE, SSE_TYPE
+from atoll_server.api.departures import unless_gone
 from atoll_server.api.native.process_wire import (
     AttachQuery,
     ProcessQuery,
@@ -40,13 +39,12 @@ from atoll_server.api.process_forms import PROCESS_FORMS
 from atoll_server.api.routing import (
     LARGE_BODY_LIMIT,
     OCTETS_TYPE,
+    SANDBOX_ERRORS,
     SMALL_BODY_LIMIT,
     Answer,
     Call,
     Operation,
     Reply,
-    preferred,
-    unless_gone,
 )
 from atoll_server.api.streaming import stream_events
 from atoll_server.engine.errors import InvalidRequest
@@ -77,7 +75,7 @@ async def kill(call: Call) -> Reply:
 
 async def stream(call: Call) -> Answer:
     query = call.query(StreamQuery)
-    wanted = preferred(call.header(b"accept"), STREAM_TYPES)
+    wanted = call.preferred(STREAM_TYPES)
     following = _processes(call).stream(
         _process_id(call),
         since=parse_resume(call.header(b"last-event-id"), query.since),
@@ -103,7 +101,7 @@ async def signal(call: Call) -> Reply:
 async def write_stdin(call: Call) -> Reply:
     query = call.query(StdinQuery)
     if call.media_type not in ("", OCTETS_TYPE):
-        raise UnsupportedMediaType(f"the body must be {OCTETS_TYPE}; got {call.media_type[:64]!r}")
+        raise call.unsupported(OCTETS_TYPE)
     is_read = asyncio.Event()
 
     async def chunks() -> AsyncIterator[bytes]:
@@ -137,14 +135,8 @@ def _process_id(call: Call) -> ProcessId:
     return ProcessId(call.path_parameter("process_id"))
 
 
-STREAM_TYPES = (NDJSON_TYPE, SSE_TYPE, FRAMES_TYPE)
-_SANDBOX_ERRORS = (
-    "INVALID_REQUEST",
-    "SANDBOX_NOT_FOUND",
-    "SANDBOX_NOT_RUNNING",
-    "SANDBOX_FAILED",
-)
-_ERRORS = (*_SANDBOX_ERRORS, "PROCESS_NOT_FOUND")
+STREAM_TYPES = tuple(PROCESS_FORMS)
+_ERRORS = (*SANDBOX_ERRORS, "PROCESS_NOT_FOUND")
 _ALL = "/v1/sandboxes/{id}/processes"
 _ONE = f"{_ALL}/{{process_id}}"
 
@@ -160,7 +152,7 @@ OPERATIONS = (
         answer=ProcessInfo,
         status=201,
         scope=Scope.EXECUTE,
-        errors=(*_SANDBOX_ERRORS, "COMMAND_NOT_STARTED", "RESOURCE_EXHAUSTED"),
+        errors=(*SANDBOX_ERRORS, "COMMAND_NOT_STARTED", "RESOURCE_EXHAUSTED"),
     ),
     Operation(
         method="GET",
@@ -171,7 +163,7 @@ OPERATIONS = (
         query=ProcessQuery,
         answer=ProcessPage,
         scope=Scope.READ,
-        errors=_SANDBOX_ERRORS,
+        errors=SANDBOX_ERRORS,
     ),
     Operation(
         method="GET",

@@ -12,7 +12,7 @@ from atoll.models import (
     SandboxPage,
 )
 from atoll_server.api.native.network_wire import parse_network_change, render_network_report
-from atoll_server.api.native.wire import (
+from atoll_server.api.native.sandbox_wire import (
     ListQuery,
     parse_filter,
     parse_spec,
@@ -20,7 +20,7 @@ from atoll_server.api.native.wire import (
     render_sandbox,
     render_usage,
 )
-from atoll_server.api.routing import Call, Operation, Reply
+from atoll_server.api.routing import SANDBOX_ERRORS, Call, Operation, Reply
 from atoll_server.engine.errors import InvalidConfig
 from atoll_server.engine.keys import Scope
 
@@ -82,7 +82,6 @@ OPERATIONS = (
         query=ListQuery,
         answer=SandboxPage,
         scope=Scope.READ,
-        errors=("INVALID_REQUEST",),
     ),
     Operation(
         method="GET",
@@ -102,7 +101,7 @@ OPERATIONS = (
         handler=metrics,
         answer=SandboxMetrics,
         scope=Scope.READ,
-        errors=("SANDBOX_NOT_FOUND", "SANDBOX_NOT_RUNNING", "SANDBOX_FAILED"),
+        errors=SANDBOX_ERRORS,
     ),
     Operation(
         method="GET",
@@ -112,7 +111,7 @@ OPERATIONS = (
         handler=get_network,
         answer=NetworkReport,
         scope=Scope.READ,
-        errors=("INVALID_CONFIG", "SANDBOX_NOT_FOUND", "SANDBOX_NOT_RUNNING", "SANDBOX_FAILED"),
+        errors=("INVALID_CONFIG", *SANDBOX_ERRORS),
     ),
     Operation(
         method="PUT",
@@ -124,7 +123,7 @@ OPERATIONS = (
         answer=SandboxInfo,
         scope=Scope.CREATE,
         invalid=InvalidConfig,
-        errors=("INVALID_CONFIG", "SANDBOX_NOT_FOUND", "SANDBOX_NOT_RUNNING", "SANDBOX_FAILED"),
+        errors=("INVALID_CONFIG", *SANDBOX_ERRORS),
     ),
     Operation(
         method="DELETE",

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from starlette.types import Send
 
+from atoll.models import MAX_TERMINAL_SIDE
 from atoll_server.api.errors import ClientGone, HttpError, error_members
 from atoll_server.api.native.process_wire import AttachQuery, parse_signal, render_process_end
 from atoll_server.api.routing import Call
@@ -208,8 +209,8 @@ def parse_said(text: str) -> Said:
 
 
 def _size(said: Resize) -> TerminalSize:
-    if not (1 <= said.rows <= 65535 and 1 <= said.cols <= 65535):
-        raise InvalidRequest("`rows` and `cols` must be 1 to 65535")
+    if not (1 <= said.rows <= MAX_TERMINAL_SIDE and 1 <= said.cols <= MAX_TERMINAL_SIDE):
+        raise InvalidRequest(f"`rows` and `cols` must be 1 to {MAX_TERMINAL_SIDE}")
     return TerminalSize(said.rows, said.cols)
 
 

@@ -15,12 +15,12 @@ from atoll_server.api.native.watch_wire import (
 )
 from atoll_server.api.object_forms import parse_resume
 from atoll_server.api.routing import (
+    SANDBOX_ERRORS,
     SMALL_BODY_LIMIT,
     Answer,
     Call,
     Operation,
     Reply,
-    preferred,
 )
 from atoll_server.api.streaming import stream_events
 from atoll_server.engine.keys import Scope
@@ -51,7 +51,7 @@ async def stop(call: Call) -> Reply:
 
 async def stream(call: Call) -> Answer:
     query = call.query(ChangesQuery)
-    wanted = preferred(call.header(b"accept"), STREAM_TYPES)
+    wanted = call.preferred(STREAM_TYPES)
     changes = _watches(call).changes(
         _watch_id(call),
         since=parse_resume(call.header(b"last-event-id"), query.since),
@@ -70,13 +70,7 @@ def _watch_id(call: Call) -> WatchId:
 
 
 STREAM_TYPES = tuple(CHANGE_FORMS)
-_SANDBOX_ERRORS = (
-    "INVALID_REQUEST",
-    "SANDBOX_NOT_FOUND",
-    "SANDBOX_NOT_RUNNING",
-    "SANDBOX_FAILED",
-)
-_ERRORS = (*_SANDBOX_ERRORS, "WATCH_NOT_FOUND")
+_ERRORS = (*SANDBOX_ERRORS, "WATCH_NOT_FOUND")
 _ALL = "/v1/sandboxes/{id}/watches"
 _ONE = f"{_ALL}/{{watch_id}}"
 
@@ -92,7 +86,7 @@ OPERATIONS = (
         answer=WatchInfo,
         status=201,
         scope=Scope.FILES,
-        errors=(*_SANDBOX_ERRORS, "FILE_NOT_FOUND", "FILE_ERROR", "RESOURCE_EXHAUSTED"),
+        errors=(*SANDBOX_ERRORS, "FILE_NOT_FOUND", "FILE_ERROR", "RESOURCE_EXHAUSTED"),
     ),
     Operation(
         method="GET",
@@ -102,7 +96,7 @@ OPERATIONS = (
         handler=list_watches,
         answer=WatchList,
         scope=Scope.FILES,
-        errors=_SANDBOX_ERRORS,
+        errors=SANDBOX_ERRORS,
     ),
     Operation(
         method="GET",

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from atoll_server.agent.errors import AgentError, AgentFailure, AgentProtocolError, AgentUnavailable
 from atoll_server.agent.frames import HEADER_BYTES, encode_control
-from atoll_server.agent.watch import (
+from atoll_server.agent.messages.watches import (
     CHANGES,
     WATCHES,
     ChangesReply,

@@ -1,20 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Between the wire's records and the engine's: one function a noun and direction, the two next to each other."""
+"""Between the wire's records of sandboxes and the engine's."""
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from atoll.models import (
     CreateSandbox,
-    ExecRequest,
-    ExecResult,
-    KeyInfo,
-    KeyList,
-    KeySource,
     Pagination,
     Resources,
     Runtime,
@@ -22,21 +14,14 @@ from atoll.models import (
     SandboxMetrics,
     SandboxPage,
     SandboxState,
-    StartProcess,
 )
 from atoll_server.api.native.network_wire import parse_ingress, parse_network, render_network
 from atoll_server.api.native.secret_wire import parse_secrets, render_secrets
-from atoll_server.api.native.values import parse_content, render_instant
-from atoll_server.api.records import render_builtins
+from atoll_server.api.native.values import render_instant
 from atoll_server.api.routing import ApiSettings
-from atoll_server.engine import keys
-from atoll_server.engine.errors import InvalidConfig, InvalidRequest
-from atoll_server.engine.keys import ApiKey
+from atoll_server.engine.errors import InvalidConfig
 from atoll_server.engine.limits import choose_limits
 from atoll_server.engine.model import (
-    Command,
-    Completed,
-    Exit,
     Page,
     RuntimeKind,
     Sandbox,
@@ -157,98 +142,3 @@ def render_page(page: Page, wanted: SandboxFilter) -> SandboxPage:
             has_more=wanted.offset + len(page.items) < page.total,
         ),
     )
-
-
-def parse_command(body: ExecRequest, settings: ApiSettings) -> Command:
-    if body.timeout_ms > settings.max_command_timeout_ms:
-        raise InvalidRequest(
-            f"`timeoutMs` must be at most {settings.max_command_timeout_ms} on this server"
-        )
-    return parse_what_to_run(body, body.timeout_ms)
-
-
-def parse_what_to_run(body: ExecRequest | StartProcess, timeout_ms: int | None) -> Command:
-    """What a command and a process have in common."""
-    if not body.command and body.command != "":
-        raise InvalidRequest("`command` must name a program: the list is empty")
-    if body.user is not None and body.run_as is not None and body.user != body.run_as:
-        raise InvalidRequest("`user` and `runAs` mean the same; give one")
-    return Command(
-        line=body.command if isinstance(body.command, str) else tuple(body.command),
-        cwd=body.cwd,
-        env=body.env,
-        user=body.user if body.user is not None else body.run_as,
-        # Nothing to read and no input are the same to a command: the end of the file at once.
-        stdin=parse_content("stdin", body.stdin, body.stdin_encoding) if body.stdin else None,
-        timeout=None if timeout_ms is None else timeout_ms / 1000,
-    )
-
-
-def render_result(completed: Completed) -> ExecResult:
-    return _result(
-        completed.exit,
-        stdout=completed.stdout.decode("utf-8", "replace"),
-        stderr=completed.stderr.decode("utf-8", "replace"),
-        truncated=completed.truncated,
-    )
-
-
-def render_exit(ended: Exit) -> Mapping[str, Any]:
-    """The end of a streamed command: a result whose output has been sent already."""
-    return render_builtins(_result(ended, stdout="", stderr="", truncated=False))
-
-
-def _result(ended: Exit, *, stdout: str, stderr: str, truncated: bool) -> ExecResult:
-    code, signal_name = render_end(ended.code, ended.signal, timed_out=ended.timed_out)
-    return ExecResult(
-        stdout=stdout,
-        stderr=stderr,
-        exit_code=code,
-        signal=signal_name,
-        duration_ms=round(ended.duration * 1000),
-        timed_out=ended.timed_out,
-        oom_killed=ended.oom_killed,
-        truncated=truncated,
-    )
-
-
-def render_end(
-    code: int | None, number: int | None, *, timed_out: bool
-) -> tuple[int | None, str | None]:
-    """The exit code and the signal of what has ended."""
-    if timed_out and number is None:
-        number = int(signal.SIGTERM)  # it took the hint and left by itself
-    if number is not None:
-        code = 128 + number
-    return None if timed_out else code, None if number is None else _signal_name(number)
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"SIG{number}"
-
-
-def parse_scopes(words: Sequence[str]) -> frozenset[keys.Scope]:
-    unknown = [word for word in words if word not in keys.SCOPE_WORDS]
-    if unknown or not words:
-        got = f"got `{unknown[0][:64]}`" if unknown else "got none"
-        raise InvalidRequest(f"`scopes` must be of {', '.join(keys.SCOPE_WORDS)}; {got}")
-    return keys.parse_scopes(" ".join(words))
-
-
-def render_key(key: ApiKey, text: str | None = None) -> KeyInfo:
-    return KeyInfo(
-        id=key.id,
-        name=key.name,
-        scopes=keys.render_scopes(key.scopes).split(),
-        source=KeySource.SETTINGS if key.configured else KeySource.CREATED,
-        created_at=None if key.configured else render_instant(key.created_at),
-        key=text,
-    )
-
-
-def render_keys(found: Sequence[ApiKey]) -> KeyList:
-    pagination = Pagination(total=len(found), limit=keys.KEYS_LIMIT, offset=0, has_more=False)
-    return KeyList(data=[render_key(key) for key in found], pagination=pagination)

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atoll.models import (
+    CreateKey,
     CreateSandbox,
     ExecRequest,
     FileContent,
@@ -17,8 +18,7 @@ from atoll.models import (
     Runtime,
     Secret,
 )
-from atoll_server.api.native.files import ListQuery, RemoveQuery, WriteQuery
-from atoll_server.api.records import Malformed, parse_json, parse_query, render_json
+from atoll_server.api.records import Malformed, parse_json, render_json
 
 JSON_VALUES: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -75,14 +75,9 @@ def test_any_json_is_a_record_or_refused(value: Any) -> None:
 
 
 @given(raw=st.binary(max_size=200))
-def test_any_bytes_are_a_record_or_refused(raw: bytes) -> None:
+def test_bytes_that_are_no_record_are_refused(raw: bytes) -> None:
     with pytest.raises(Malformed):
         parse_json(ExecRequest, raw)
-    for record in (ListQuery, WriteQuery, RemoveQuery):
-        try:
-            parse_query(record, raw)
-        except Malformed as error:
-            str(error).encode()
 
 
 @pytest.mark.parametrize(
@@ -120,6 +115,26 @@ def test_any_bytes_are_a_record_or_refused(raw: bytes) -> None:
 )
 def test_refusal_names_the_field_and_what_is_allowed(raw: bytes, message: str) -> None:
     assert message in refusal(ExecRequest, raw)
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (b'{"resources":{"ram":1}}', "unknown field `ram` in `resources`; known: cpu, memoryMb"),
+        (b'{"resources":{"cpu":0}}', "`resources.cpu` must be 0.05 to 1024; got `0`"),
+        (b'{"secrets":{"A":{"key":1}}}', "in `secrets[...]`; known: value, hosts"),
+        (b'{"secrets":{"A":{"value":"","hosts":["a"]}}}', "`secrets[A].value` must"),
+        (b'{"resources":{"cpu":2,"cpu":2}}', "stands twice"),
+    ],
+)
+def test_refusal_says_where_in_the_body(raw: bytes, message: str) -> None:
+    assert message in refusal(CreateSandbox, raw)
+
+
+def test_list_that_must_have_an_entry_says_so() -> None:
+    message = refusal(CreateKey, b'{"scopes":[]}')
+
+    assert message == "`scopes` must have 1 to 32 entries; got 0"
 
 
 def test_contents_may_hold_nul() -> None:
@@ -180,45 +195,3 @@ def cost_of_refusal(raw: bytes) -> float:
     began = time.process_time()
     refusal(ExecRequest, raw)
     return time.process_time() - began
-
-
-def test_query_is_parsed_by_kind() -> None:
-    parsed = parse_query(ListQuery, b"path=a%2Fb+c%2B&depth=3")
-
-    assert parsed == ListQuery(path="a/b c+", depth=3, limit=1000)
-
-
-def test_path_in_a_query_may_be_any_bytes() -> None:
-    assert (
-        parse_query(ListQuery, b"path=%ff%fe").path.encode("utf-8", "surrogateescape")
-        == b"\xff\xfe"
-    )
-
-
-@pytest.mark.parametrize(
-    ("query", "message"),
-    [
-        (b"", "`path` is missing"),
-        (b"path=", "`path` must not be empty"),
-        (b"path=a&path=b", "given twice"),
-        (b"path=a%00b", "must not contain NUL"),
-        (b"path=" + b"a" * 5000, "at most 4096 characters; got 5000"),
-        (b"path=a&depth=0", "`depth` must be 1 to 32"),
-        (b"path=a&depth=33", "`depth` must be 1 to 32"),
-        (b"path=a&depth=1.0", "`depth` must be a whole number"),
-        (b"path=a&depth=" + b"9" * 5000, "`depth` must be a whole number"),
-        (b"path=a&nothing=1", "unknown query parameter `nothing`; known: path, depth, limit"),
-        (b"path[x]=a", "unknown query parameter `path[x]`"),
-    ],
-)
-def test_bad_query_is_refused(query: bytes, message: str) -> None:
-    with pytest.raises(Malformed) as raised:
-        parse_query(ListQuery, query)
-
-    assert message in str(raised.value)
-
-
-def test_query_flag_is_true_or_false() -> None:
-    assert parse_query(RemoveQuery, b"path=a&recursive=true").recursive
-    with pytest.raises(Malformed):
-        parse_query(RemoveQuery, b"path=a&recursive=1")
