@@ -81,6 +81,8 @@ class ScriptedServer:
         self.asked: list[Asked] = []
         self.left = threading.Event()
         """Set when a client went away while it was kept waiting."""
+        self.gone = 0
+        """How many connections have ended, from whichever side."""
         self._arrived = threading.Condition()
         self._path = directory / "s"
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -102,6 +104,10 @@ class ScriptedServer:
     def wait_asked(self, count: int) -> None:
         with self._arrived:
             assert self._arrived.wait_for(lambda: len(self.asked) >= count, PATIENCE_SECONDS)
+
+    def wait_gone(self, count: int) -> None:
+        with self._arrived:
+            assert self._arrived.wait_for(lambda: self.gone >= count, PATIENCE_SECONDS)
 
     def close(self) -> None:
         # `shutdown` is what wakes a thread that waits in accept or recv; closing alone does not.
@@ -136,6 +142,10 @@ class ScriptedServer:
                         return
         except (OSError, ValueError):  # ValueError: it left in the middle of a chunk
             self.left.set()
+        finally:
+            with self._arrived:
+                self.gone += 1
+                self._arrived.notify_all()
 
     def _send(self, connection: socket.socket, answer: Answer) -> bool:
         """Whether the connection may be used again."""
