@@ -18,8 +18,10 @@ from tests.network.conftest import PROXY_USER, Attach
 from tests.network.test_separation import proxy_of
 from tests.support.inside import TIMEOUT, Inside
 from tests.support.internet import ECHO_PORT, NAME_SERVER, OTHER, SHARED
+from tests.support.waiting import rest
 
 MANY = 10_000
+STALLED = 400
 
 
 def memory_of(pid: int) -> int:
@@ -111,6 +113,27 @@ def test_ten_thousand_connections_are_refused_beyond_the_limit(
     assert modest.exchange(SHARED, ECHO_PORT, b"hello") == b"hello"
     assert memory_of(pid) - memory < 64 << 20
     assert descriptors_of(pid) - descriptors < 2 * 512 + 16
+
+
+def test_stalled_downloads_fill_no_memory(attach: Attach, egress: Egress, directory: Path) -> None:
+    """Each could leave more with the proxy than all of them may."""
+    pid = proxy_of(directory)
+    sandbox_id, greedy = attach("allow")
+    before = memory_of(pid)
+    with contextlib.ExitStack() as opened:
+        for _ in range(STALLED):
+            connection = opened.enter_context(greedy.connect(SHARED, 80))
+            connection.sendall(b"GET /many/64000000 HTTP/1.1\r\nHost: a.test\r\n\r\n")
+
+        passed = -1
+        while passed != (now := egress.report(sandbox_id).statistics.bytes_received):
+            passed = now
+            rest(0.5)
+
+        assert passed < 64_000_000 * STALLED
+        assert memory_of(pid) - before < 64 << 20
+        assert connection.recv(1) == b"H"
+        assert greedy.http("a.test").status == 200
 
 
 def test_heads_that_never_come_hold_up_nobody_else(attach: Attach) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from atoll import Atoll, PoolShape, Sandbox
+from atoll_server.network.control import ProxyControl, ProxyUnavailable
 from atoll_server.network.namespace import NamespaceDirectory
 from tests.support.internet import NAME_SERVER, OTHER, SHARED, Internet
 from tests.support.inventory import find_leftovers
@@ -105,6 +107,25 @@ def test_sandbox_whose_proxy_has_ended_is_served_again_before_it_is_anybodys(
 
     assert held(client).hits == 1
     assert reaches_what_it_may(sandbox)
+
+
+def test_those_that_are_held_ready_are_served_again_without_being_asked_for(
+    client: Atoll, pooled: ServerProcess
+) -> None:
+    pid_file = next(pooled.run_dir.glob("*/network/proxy.pid"))
+    control = ProxyControl(pid_file.with_name("control.sock"))
+    held_ready = control.list()
+    assert len(held_ready) == SIZE
+
+    _kill(int(pid_file.read_text()))
+
+    def served() -> frozenset[str]:
+        with contextlib.suppress(ProxyUnavailable):
+            return control.list()
+        return frozenset()
+
+    wait_until(lambda: served() == held_ready, what="another proxy that serves them")
+    assert held(client).died == 0
 
 
 def test_sandbox_whose_edge_is_gone_is_nobodys(client: Atoll, pooled: ServerProcess) -> None:

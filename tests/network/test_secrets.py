@@ -15,8 +15,7 @@ import pytest
 
 from atoll import Atoll, InvalidConfig, Sandbox, Secret, SecretInfo
 from tests.support.asking import SEARCH, SPEAK, ask
-from tests.support.internet import NAME_SERVER, SHARED, Internet
-from tests.support.inventory import find_leftovers
+from tests.support.internet import SHARED, Internet
 from tests.support.server import ServerProcess
 
 VALUE = "sk-the-real-value-of-this-secret-0123456789-abcdef"
@@ -31,29 +30,12 @@ POST = "POST / HTTP/1.1\r\nHost: a.test\r\n"
 BEARER = {"Authorization": "Bearer $API_KEY"}
 
 
-@pytest.fixture(scope="module")
-def networked(internet: Internet) -> Iterator[ServerProcess]:
-    """A server that lives in the internet of the test, and trusts its authority."""
-    settings = {"ATOLL_NAME_SERVERS": NAME_SERVER, "SSL_CERT_FILE": str(internet.authority)}
-    server = ServerProcess(settings)
-    try:
-        internet.run_within(server.start)
-        yield server
-        internet.run_within(server.end_sandboxes)
-        internet.run_within(server.stop)
-        left = find_leftovers([server.directory.name])
-        assert not left, sorted(left)
-    finally:
-        server.kill()
-        server.remove()
-
-
 @pytest.fixture
-def client(networked: ServerProcess, internet: Internet) -> Iterator[Atoll]:
+def client(trusting: ServerProcess, internet: Internet) -> Iterator[Atoll]:
     internet.heard.clear()
     internet.bodies.clear()
     internet.requests.clear()
-    with Atoll(api_url=f"unix://{networked.socket}", api_key=networked.api_key) as client:
+    with Atoll(api_url=f"unix://{trusting.socket}", api_key=trusting.api_key) as client:
         yield client
 
 
@@ -118,14 +100,14 @@ def test_secret_is_nowhere_inside(sandbox: Sandbox) -> None:
 
 
 def test_secret_is_nowhere_outside(
-    sandbox: Sandbox, networked: ServerProcess, client: Atoll
+    sandbox: Sandbox, trusting: ServerProcess, client: Atoll
 ) -> None:
     assert ask(sandbox, "https://a.test/", BEARER).status == 200
     assert ask(sandbox, "https://other.test/", BEARER).status == 403
 
-    files = [*networked.state_dir.rglob("*"), *networked.run_dir.rglob("*"), networked.log]
+    files = [*trusting.state_dir.rglob("*"), *trusting.run_dir.rglob("*"), trusting.log]
     written = {str(path): _read(path) for path in files}
-    for pid in (networked.pid, _proxy_pid(networked)):
+    for pid in (trusting.pid, _proxy_pid(trusting)):
         for name in ("cmdline", "environ"):
             written[f"{pid} {name}"] = Path(f"/proc/{pid}/{name}").read_bytes()
     written["info"] = repr(client.sandboxes.get(sandbox.id).info).encode()
@@ -246,15 +228,6 @@ def test_doubtful_request_is_refused(
     assert internet.heard == []
 
 
-def test_second_request_on_a_connection_is_not_sent(sandbox: Sandbox, internet: Internet) -> None:
-    once = "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n"
-    second = "GET /second HTTP/1.1\r\nHost: neighbour.test\r\n\r\n"
-    done = sandbox.exec(["python3", "-c", SPEAK, "a.test", once + second])
-
-    assert done.stdout.count("HTTP/1.1 ") == 1
-    assert [line.split()[-1] for line in internet.requests] == ["/"]
-
-
 def test_policy_that_allows_everything_hides_as_well(
     client: Atoll, runtime: str, internet: Internet
 ) -> None:
@@ -290,9 +263,9 @@ def test_secret_that_cannot_be_makes_no_sandbox(
 
 
 def test_secrets_outlive_the_proxy(
-    sandbox: Sandbox, networked: ServerProcess, internet: Internet
+    sandbox: Sandbox, trusting: ServerProcess, internet: Internet
 ) -> None:
-    _kill(_proxy_pid(networked))
+    _kill(_proxy_pid(trusting))
     assert ask(sandbox, "https://a.test/", BEARER).status == 0
 
     sandbox.network.update({"allow": [*ALLOWED, "evil.test"]})
@@ -304,18 +277,18 @@ def test_secrets_outlive_the_proxy(
 
 @pytest.mark.isolated
 def test_secrets_outlive_server_and_proxy(
-    networked: ServerProcess, internet: Internet, runtime: str
+    trusting: ServerProcess, internet: Internet, runtime: str
 ) -> None:
-    with Atoll(api_url=f"unix://{networked.socket}", api_key=networked.api_key) as client:
+    with Atoll(api_url=f"unix://{trusting.socket}", api_key=trusting.api_key) as client:
         sandbox = client.sandboxes.create(
             "host", runtime=runtime, network={"allow": ALLOWED}, secrets=SECRETS
         )
-        networked.kill()
-        _kill(_proxy_pid(networked))
-        internet.run_within(networked.start)
+        trusting.kill()
+        _kill(_proxy_pid(trusting))
+        internet.run_within(trusting.start)
         internet.heard.clear()
 
-    with Atoll(api_url=f"unix://{networked.socket}", api_key=networked.api_key) as client:
+    with Atoll(api_url=f"unix://{trusting.socket}", api_key=trusting.api_key) as client:
         found = client.sandboxes.get(sandbox.id)
         assert ask(found, "https://a.test/", BEARER).status == 200
         assert internet.heard[0]["Authorization"] == f"Bearer {VALUE}"

@@ -9,12 +9,14 @@ import os
 import select
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from queue import Queue
 
 import pytest
 
 from atoll import AsyncAtoll, Atoll, Event, InvalidConfig, Network, RuntimeUnavailable
 from atoll.models import Egress, EgressDefault
+from atoll_server.network.control import ProxyControl
 from atoll_server.network.link import GATEWAY_ADDRESS, SANDBOX_ADDRESS
 from tests.support.internet import (
     HOST_OWN,
@@ -165,6 +167,29 @@ def test_killed_proxy_is_back_by_itself_with_the_same_policy(
         assert sandbox.exec(FETCH.format("http://other.test/")).exit_code != 0
         assert "403" in sandbox.exec(FETCH.format(f"http://{METADATA}/")).stderr
         assert "networks are served again" in networked.read_log()
+
+
+@pytest.mark.isolated
+def test_proxy_that_is_killed_while_a_sandbox_is_made_is_back_at_once(
+    networked: ServerProcess, client: Atoll, runtime: str
+) -> None:
+    """Killed as soon as it serves the sandbox, which nobody knows by then; nobody else wants a network."""
+    with client.sandboxes.create("host", runtime=runtime, network="deny"):
+        """So that there is a proxy."""
+    network = next(networked.run_dir.glob("*/network"))
+    control = ProxyControl(network / "control.sock")
+    with ThreadPoolExecutor(1) as pool:
+        creating = pool.submit(
+            client.sandboxes.create, "host", runtime=runtime, network={"allow": ["a.test"]}
+        )
+        wait_until(control.list, what="a sandbox that is served")
+        _kill(int((network / "proxy.pid").read_text()))
+        sandbox = creating.result()
+
+    with sandbox:
+        fetch = FETCH.format("http://a.test/")
+        wait_until(lambda: sandbox.exec(fetch).exit_code == 0, what="another proxy")
+        assert sandbox.exec(FETCH.format("http://other.test/")).exit_code != 0
 
 
 def test_refusals_and_connections_are_events(client: Atoll, runtime: str) -> None:

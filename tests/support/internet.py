@@ -6,7 +6,9 @@ Its servers run on threads of the test, with sockets made in the namespace, and 
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
 import socketserver
 import ssl
 import subprocess
@@ -63,6 +65,8 @@ class Internet:
         """The header fields of each of those requests."""
         self.bodies: list[bytes] = []
         """Their bodies, as far as they came."""
+        self.clients: list[tuple[str, int]] = []
+        """Where each of those requests came from: the same for those of one connection."""
 
     def __enter__(self) -> Internet:
         with self._opened as opened:
@@ -157,7 +161,9 @@ class _Web(socketserver.ThreadingMixIn, HTTPServer):
     """Tells which host was asked for; `/redirect/<url>` leads to that url, and a body is sent back.
 
     `/mirror` sends the header fields back, in a field and in the body, and `/mirror/chunked` in small chunks;
-    `/many/<size>` sends so many bytes.
+    `/many/<size>` sends so many zeros, `/last` ends its connection. `/socket` is a WebSocket that sends back what it is
+    told, and for `who` what its Authorization was, the same also cut in frames of three bytes; `/socket/rude` agrees to
+    something else.
     """
 
     daemon_threads = True
@@ -179,17 +185,22 @@ class _Web(socketserver.ThreadingMixIn, HTTPServer):
 
 class _WebHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     server: _Web
 
     def do_GET(self) -> None:
         host, port = self.connection.getsockname()
         self.server.internet.requests.append(f"{host}:{port} {self.headers['Host']} {self.path}")
         self.server.internet.heard.append(dict(self.headers))
+        self.server.internet.clients.append(self.client_address)
+        if self.path.startswith("/socket") and self.headers["Upgrade"] is not None:
+            self._agree("WebSocket" if self.path == "/socket" else "telnet")
+            return
         if self.path.startswith("/mirror"):
             self._mirror(is_chunked=self.path.endswith("/chunked"))
             return
         if self.path.startswith("/many/"):
-            self._send_body(b"x" * int(self.path.removeprefix("/many/")))
+            self._send_body(bytes(int(self.path.removeprefix("/many/"))))
             return
         if self.path.startswith("/redirect/"):
             self.send_response(302)
@@ -200,10 +211,47 @@ class _WebHandler(BaseHTTPRequestHandler):
         self.server.internet.bodies.append(said)
         body = f"{self.headers['Host']} at {host}:{port}".encode() + said
         self.send_header("Content-Length", str(len(body)))
+        if self.path == "/last":
+            self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(body)
 
     do_POST = do_GET
+
+    def _agree(self, protocol: str) -> None:
+        key = self.headers["Sec-WebSocket-Key"].encode() + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+        self.close_connection = True
+        self.send_response(101)
+        self.send_header("Upgrade", protocol)
+        self.send_header("Connection", "Upgrade")
+        self.send_header(
+            "Sec-WebSocket-Accept", base64.b64encode(hashlib.sha1(key).digest()).decode()
+        )
+        self.end_headers()
+        while message := self._read_message():
+            if message == b"who":
+                said = self.headers["Authorization"].encode()
+                self.wfile.write(bytes([0x81, len(said)]) + said)
+                parts = [said[at : at + 3] for at in range(0, len(said), 3)]
+                for at, part in enumerate(parts):
+                    head = (0x00 if at else 0x01) | (0x80 if part is parts[-1] else 0)
+                    self.wfile.write(bytes([head, len(part)]) + part)
+            else:
+                size = b"\x7f" + len(message).to_bytes(8)
+                self.wfile.write(b"\x82" + (size if message[125:] else size[-1:]) + message)
+        self.wfile.write(b"\x88\x02\x03\xe8")
+
+    def _read_message(self) -> bytes:
+        """What a frame of the client says; nothing where that closes."""
+        begun = self.rfile.read(2)
+        if len(begun) < 2:
+            return b""
+        kind, size = begun
+        length = {254: 2, 255: 8}.get(size)
+        size = size & 0x7F if length is None else int.from_bytes(self.rfile.read(length))
+        mask, said = self.rfile.read(4), self.rfile.read(size)
+        scrambled = int.from_bytes(said) ^ int.from_bytes((mask * (size // 4 + 1))[:size])
+        return b"" if kind == 0x88 else scrambled.to_bytes(size)
 
     def _mirror(self, *, is_chunked: bool) -> None:
         self.send_response(200, self.headers.get("Authorization"))

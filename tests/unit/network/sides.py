@@ -6,15 +6,18 @@ from __future__ import annotations
 import asyncio
 import socket
 
+from atoll_server.network.holding import Holding
 from atoll_server.network.side import Side
 
 
-async def open_side() -> tuple[Side, socket.socket]:
+async def open_side(holding: Holding | None = None) -> tuple[Side, socket.socket]:
     """A side, and the socket at its other end, which does not block."""
     ours, theirs = socket.socketpair()
     for each in (ours, theirs):
         each.setblocking(False)
-    _, side = await asyncio.get_running_loop().create_connection(Side, sock=ours)
+    _, side = await asyncio.get_running_loop().create_connection(
+        lambda: Side(holding=holding), sock=ours
+    )
     return side, theirs
 
 

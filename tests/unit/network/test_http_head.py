@@ -70,14 +70,64 @@ def test_host_may_have_a_port_or_be_an_address(host: bytes, expected: object) ->
     assert (head.host, head.port) == expected
 
 
-def test_forwarded_head_ends_the_connection_and_changes_no_protocol() -> None:
+def test_forwarded_head_changes_no_protocol() -> None:
     fields = (b"Connection: keep-alive, Upgrade", b"Upgrade: h2c", b"HTTP2-Settings: x", b"X: y")
 
     head = head_of(with_fields(*fields))
 
     assert head.forwarded == (
-        b"POST / HTTP/1.1\r\nHost: a.test\r\nX: y\r\nConnection: close\r\n\r\n"
+        b"POST / HTTP/1.1\r\nHost: a.test\r\nX: y\r\nConnection: keep-alive\r\n\r\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("first", "fields", "may_keep"),
+    [
+        (b"GET / HTTP/1.1", (), True),
+        (b"POST / HTTP/1.1", (b"Content-Length: 3",), True),
+        (b"GET / HTTP/1.1", (b"Connection: x, Close",), False),
+        (b"GET / HTTP/1.1", (b"Connection: x", b"Connection: close"), False),
+        (b"GET / HTTP/1.0", (b"Connection: keep-alive",), False),
+        # Not every server reads these bodies. To one that does not they would be the next request.
+        (b"GET / HTTP/1.1", (b"Content-Length: 3",), False),
+        (b"DELETE / HTTP/1.1", (b"Content-Length: 3",), False),
+        (b"POST / HTTP/1.1", (b"Transfer-Encoding: chunked",), False),
+    ],
+)
+def test_connection_is_kept_where_nothing_is_in_doubt(
+    first: bytes, fields: tuple[bytes, ...], may_keep: bool
+) -> None:
+    head = head_of(with_fields(*fields, first=first))
+
+    assert head.may_keep == may_keep
+    assert head.forwarded.endswith(
+        b"Connection: keep-alive\r\n\r\n" if may_keep else b"Connection: close\r\n\r\n"
+    )
+
+
+SOCKET = (b"Connection: Upgrade", b"Upgrade: WebSocket", b"Sec-WebSocket-Key: a2V5")
+
+
+def test_wish_for_a_websocket_is_seen() -> None:
+    assert head_of(with_fields(*SOCKET, first=b"GET / HTTP/1.1")).websocket_key == b"a2V5"
+
+
+@pytest.mark.parametrize(
+    ("first", "fields"),
+    [
+        (b"POST / HTTP/1.1", SOCKET),
+        (b"GET / HTTP/1.0", SOCKET),
+        (b"GET / HTTP/1.1", (*SOCKET, b"Content-Length: 1")),
+        (b"GET / HTTP/1.1", (*SOCKET, b"Transfer-Encoding: chunked")),
+        (b"GET / HTTP/1.1", (*SOCKET, b"Upgrade: h2c")),
+        (b"GET / HTTP/1.1", (*SOCKET, b"Sec-WebSocket-Key: b3RoZXI=")),
+        (b"GET / HTTP/1.1", SOCKET[1:]),
+        (b"GET / HTTP/1.1", SOCKET[:2]),
+        (b"GET / HTTP/1.1", (SOCKET[0], b"Upgrade: websocket, h2c", SOCKET[2])),
+    ],
+)
+def test_other_wishes_are_none_for_a_websocket(first: bytes, fields: tuple[bytes, ...]) -> None:
+    assert head_of(with_fields(*fields, first=first)).websocket_key is None
 
 
 def test_body_is_told_by_its_length_or_comes_in_chunks() -> None:

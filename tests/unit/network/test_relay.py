@@ -14,7 +14,8 @@ import pytest
 from atoll_server.clock import SystemClock
 from atoll_server.network.addresses import Guard
 from atoll_server.network.gate import Gate, OpenFlow, Surroundings
-from atoll_server.network.http_body import Body, LengthBody
+from atoll_server.network.http_head import Head, read_head
+from atoll_server.network.plain import Requests
 from atoll_server.network.policy import Flow
 from atoll_server.network.relay import relay
 from atoll_server.network.resolver import Resolver
@@ -33,9 +34,17 @@ class Passing:
     server: socket.socket
     flow: OpenFlow
 
-    async def run(self, body: Body | None = None) -> None:
+    async def run(self, requests: Requests | None = None) -> None:
         gate = Gate(parse_policy("allow"), Surroundings(Guard(), Resolver(()), SystemClock()))
-        await relay(gate, self.flow, self.inside, self.outside, body)
+        await relay(gate, self.flow, self.inside, self.outside, requests)
+
+
+def posting(length: int, *fields: str) -> Requests:
+    """A request with a body of so many bytes, none of which came with its head."""
+    lines = ("POST / HTTP/1.1", "Host: a.test", f"Content-Length: {length}", *fields, "", "")
+    head = read_head("\r\n".join(lines).encode())
+    assert isinstance(head, Head)
+    return Requests(head, (), lambda _: None)
 
 
 @pytest.fixture
@@ -101,9 +110,9 @@ async def test_unread_side_is_asked_for_no_more(passing: Passing) -> None:
     assert len(await passing.inside.read()) <= MAX_UNREAD + 2 * MAX_UNSENT
 
 
-async def test_only_the_body_of_a_request_is_sent(passing: Passing) -> None:
+async def test_only_the_body_of_a_last_request_is_sent(passing: Passing) -> None:
     async with asyncio.TaskGroup() as group:
-        done = group.create_task(passing.run(LengthBody(4)))
+        done = group.create_task(passing.run(posting(4, "Connection: close")))
         await send(passing.client, b"bodyGET /next HTTP/1.1\r\n\r\n")
         assert await receive(passing.server) == b"body"
         await send(passing.server, b"answer")
@@ -112,9 +121,63 @@ async def test_only_the_body_of_a_request_is_sent(passing: Passing) -> None:
         await done
 
 
+NEXT = b"GET /next HTTP/1.1\r\nHost: a.test\r\nConnection: keep-alive\r\n\r\n"
+
+
+async def test_request_after_a_request_is_sent_until_the_server_ends(passing: Passing) -> None:
+    async with asyncio.TaskGroup() as group:
+        done = group.create_task(passing.run(posting(4)))
+        await send(passing.client, b"body" + NEXT)
+        assert await receive(passing.server) == b"body" + NEXT
+        await send(passing.server, b"answers")
+        passing.server.close()
+        assert await receive(passing.client) == b"answers"
+        await done
+    assert not passing.flow.is_cut
+
+
+async def test_client_that_ends_between_requests_is_still_answered(passing: Passing) -> None:
+    async with asyncio.TaskGroup() as group:
+        done = group.create_task(passing.run(posting(4)))
+        await send(passing.client, b"body")
+        passing.client.shutdown(socket.SHUT_WR)
+        assert await receive(passing.server) == b"body"
+        assert await receive(passing.server) == b""
+        await send(passing.server, b"answer")
+        passing.server.close()
+        assert await receive(passing.client) == b"answer"
+        await done
+    assert not passing.flow.is_cut
+
+
+async def test_request_for_another_host_is_refused_after_what_was_asked_before(
+    passing: Passing,
+) -> None:
+    async with asyncio.TaskGroup() as group:
+        done = group.create_task(passing.run(posting(4)))
+        await send(passing.client, b"body" + NEXT.replace(b"a.test", b"b.test"))
+        assert await receive(passing.server) == b"body"
+        assert await receive(passing.server) == b""
+        await send(passing.server, b"answer")
+        assert await receive(passing.client) == b"answer"
+        passing.server.close()
+        assert (await receive(passing.client)).startswith(b"HTTP/1.1 403 Forbidden\r\n")
+        assert await receive(passing.client) == b""
+        await done
+
+
+async def test_client_that_ends_within_a_head_is_cut(passing: Passing) -> None:
+    async with asyncio.TaskGroup() as group:
+        done = group.create_task(passing.run(posting(0)))
+        await send(passing.client, NEXT[:20])
+        passing.client.shutdown(socket.SHUT_WR)
+        await done
+    assert passing.flow.is_cut
+
+
 async def test_body_that_ends_too_early_cuts_the_flow(passing: Passing) -> None:
     async with asyncio.TaskGroup() as group:
-        done = group.create_task(passing.run(LengthBody(100)))
+        done = group.create_task(passing.run(posting(100)))
         await send(passing.client, b"bo")
         passing.client.shutdown(socket.SHUT_WR)
         await done

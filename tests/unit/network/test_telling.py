@@ -111,3 +111,11 @@ async def test_every_sandbox_has_its_turn(teller: Teller, clock: ManualClock) ->
             clock.advance(EVERY)
 
     assert "sb_quiet" in {told.sandbox_id for told in heard}
+
+
+async def test_whether_anybody_listens_is_known(teller: Teller) -> None:
+    assert not teller.has_listener()
+    with connect(teller):
+        assert teller.has_listener()
+
+    assert not teller.has_listener()

@@ -141,7 +141,8 @@ class Engine:
             chronicle=chronicle,
             standing=standing,
             sweep_every=settings.sweep_every,
-            starts_network=any(shape.network for shape in standing),
+            # Without a pool the first sandbox that needs it starts it, and those that need none never do.
+            starts_network=settings.pool.size > 0 and any(shape.network for shape in standing),
             on_end=exposures.forget,
         )
         async with lifecycle.running():

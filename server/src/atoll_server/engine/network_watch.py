@@ -34,7 +34,10 @@ _log = logging.getLogger(__name__)
 
 
 class NetworkWatch:
-    """`running`: whose networks must be served. `tell` gets what the proxy says, bounded, of whatever sandbox."""
+    """`running`: whose networks must be served, beside what is being built or held ready.
+
+    `tell` gets what the proxy says, bounded, of whatever sandbox.
+    """
 
     def __init__(
         self,
@@ -94,13 +97,17 @@ class NetworkWatch:
 
     async def _bring_back(self) -> None:
         """Have the networks served again, however often that takes. Until then nothing leaves them."""
-        while wanting := [site for site in self._running() if self._sites.has_network(site)]:
+        while wanting := await self._count_wanting():
             self._started.clear()
-            _log.warning("the network proxy has ended; nothing leaves %d sandboxes", len(wanting))
+            _log.warning("the network proxy has ended; nothing leaves %d sandboxes", wanting)
             await wait_for_news(self._clock, self._started, self._clock.monotonic() + self._pause)
             self._pause = min(2 * self._pause, LONGEST_PAUSE)
             if await self._keep(self._running()):
                 return
+
+    async def _count_wanting(self) -> int:
+        running = self._running()
+        return await in_thread(lambda: self._sites.count_networks(running))
 
     async def _keep(self, sites: Collection[Site]) -> bool:
         try:

@@ -179,15 +179,22 @@ class Sites:
         return self._egress is not None and self._egress.has(site.sandbox_id)
 
     def keep_networks(self, sites: Iterable[Site], *, only_these: bool = False) -> None:
-        """Have the networks of these sandboxes served; the proxy is started anew where it has ended.
+        """Have the networks of these sandboxes served, and of those that are being built or held ready.
 
-        With `only_these` no other is served any more. Raises `NetworkFailed`.
+        The proxy is started anew where it has ended. With `only_these` nobody else is served any more. Raises
+        `NetworkFailed`.
         """
         if self._egress is None:
             return
         with self._policies:
             policies: dict[str, Policy] = {it.sandbox_id: it.spec.network for it in sites}
             self._egress.keep(policies, only_these=only_these)
+
+    def count_networks(self, sites: Iterable[Site]) -> int:
+        """Of how many sandboxes a network is to be served: these, and those that are being built or held ready."""
+        if self._egress is None:
+            return 0
+        return self._egress.count_wanting({it.sandbox_id: it.spec.network for it in sites})
 
     def start_network(self) -> None:
         """Have what serves networks started before the first sandbox asks for one. Raises `NetworkFailed`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import closing
+from functools import partial
 from ipaddress import ip_address
 
 from atoll_server.network.addresses import Address
@@ -12,16 +13,10 @@ from atoll_server.network.client_hello import Hello
 from atoll_server.network.denying import refuse_http, refuse_tls
 from atoll_server.network.first_bytes import Beginning, Opaque, read_beginning
 from atoll_server.network.gate import Direction, Gate
-from atoll_server.network.http_body import (
-    Body,
-    ChunkedBody,
-    LengthBody,
-    MalformedBody,
-    Sight,
-)
+from atoll_server.network.http_body import MalformedBody
 from atoll_server.network.http_head import Head
 from atoll_server.network.outcomes import Refused
-from atoll_server.network.placeholders import Misplaced, Watch, check_head
+from atoll_server.network.plain import Requests, find_secret
 from atoll_server.network.policy import Flow, Reason, Verdict
 from atoll_server.network.relay import relay
 from atoll_server.network.sealed import Sealed
@@ -60,7 +55,8 @@ async def _serve_named(gate: Gate, inside: Side, address: Address, port: int) ->
     if verdict.allowed and gate.sealed is not None:
         verdict = _find_secret(gate.sealed, beginning) or verdict
     if verdict.allowed and gate.sealed is not None and _is_to_end_here(gate.sealed, beginning):
-        await serve_terminated(gate, gate.sealed, inside, flow, beginning.data, _connect)
+        connect = partial(_connect, gate)
+        await serve_terminated(gate, gate.sealed, inside, flow, beginning.data, connect)
     elif verdict.allowed:
         await _pass_on(gate, inside, flow, beginning)
     else:
@@ -85,15 +81,9 @@ async def _judge(gate: Gate, address: Address, port: int, seen: Beginning) -> tu
 
 
 def _find_secret(sealed: Sealed, seen: Beginning) -> Verdict | None:
-    """The refusal of plain HTTP that carries a placeholder, to whatever host; None if there is none so far."""
     if not isinstance(seen.shows, Head):
         return None
-    try:
-        check_head(seen.shows.first, seen.shows.fields, sealed.keyring.secrets)
-        Watch(sealed.keyring.secrets).feed(seen.data)
-    except Misplaced as misplaced:
-        return Verdict(False, Reason.SECRET, str(misplaced))
-    return None
+    return find_secret(seen.shows, seen.data, sealed.keyring.secrets)
 
 
 def _is_to_end_here(sealed: Sealed, seen: Beginning) -> bool:
@@ -113,15 +103,17 @@ def _find_fault(head: Head, address: Address, port: int) -> str | None:
 
 async def _pass_on(gate: Gate, inside: Side, flow: Flow, beginning: Beginning) -> None:
     """Connect to the very address that was judged, and pass everything between."""
+    said, requests = beginning.data, _read_requests(gate, flow, beginning)
     try:
-        said, body = _what_goes_first(gate, flow, beginning)
+        if requests is not None and isinstance(beginning.shows, Head):
+            said = requests.begin(said[beginning.shows.size :])
     except MalformedBody as fault:
         await _refuse(gate, inside, flow, beginning, Verdict(False, Reason.MALFORMED, str(fault)))
         return
     with gate.keep(flow) as open_flow:
         open_flow.on_cut(inside.reset)
         try:
-            outside = await _connect(flow)
+            outside = await _connect(gate, flow)
         except (OSError, TimeoutError) as error:
             why = str(error) or f"no answer within {CONNECT_TIMEOUT:g} s"
             text = f"{flow.address} port {flow.port} cannot be reached: {why}"
@@ -133,39 +125,24 @@ async def _pass_on(gate: Gate, inside: Side, flow: Flow, beginning: Beginning) -
             open_flow.is_connected = True
             outside.write(said)
             gate.count_bytes(open_flow, Direction.SENT, len(said))
-            await relay(gate, open_flow, inside, outside, body)
+            await relay(gate, open_flow, inside, outside, requests)
 
 
-async def _connect(flow: Flow) -> Side:
+async def _connect(gate: Gate, flow: Flow) -> Side:
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(CONNECT_TIMEOUT):
-        _, outside = await loop.create_connection(Side, str(flow.address), flow.port)
+        _, outside = await loop.create_connection(
+            lambda: Side(holding=gate.holding), str(flow.address), flow.port
+        )
     return outside
 
 
-def _what_goes_first(gate: Gate, flow: Flow, beginning: Beginning) -> tuple[bytes, Body | None]:
-    """What is sent on of what was read; a request is sent as one whose connection ends with it."""
-    head = beginning.shows
-    if not isinstance(head, Head):
-        return beginning.data, None
-    show = None if gate.sealed is None else _watch(gate, gate.sealed, flow)
-    lines = None if gate.sealed is None else _watch(gate, gate.sealed, flow)
-    body: Body = ChunkedBody(show, lines) if head.body is None else LengthBody(head.body, show)
-    return head.forwarded + body.take(beginning.data[head.size :]), body
-
-
-def _watch(gate: Gate, sealed: Sealed, flow: Flow) -> Sight:
-    """Looks for placeholders in a body that goes out in the clear."""
-    watch = Watch(sealed.keyring.secrets)
-
-    def show(piece: bytes) -> None:
-        try:
-            watch.feed(piece)
-        except Misplaced as misplaced:
-            _note(gate, flow, Verdict(False, Reason.SECRET, str(misplaced)))
-            raise MalformedBody(str(misplaced)) from None
-
-    return show
+def _read_requests(gate: Gate, flow: Flow, beginning: Beginning) -> Requests | None:
+    """What reads requests, where it is these that come."""
+    if not isinstance(beginning.shows, Head):
+        return None
+    secrets = () if gate.sealed is None else gate.sealed.keyring.secrets
+    return Requests(beginning.shows, secrets, lambda verdict: _note(gate, flow, verdict))
 
 
 async def _refuse(

@@ -46,6 +46,7 @@ class EgressSettings:
     connections: int | None = None
     bytes_per_second: float | None = None
     bundle: str = ""
+    unneeded_seconds: float | None = None
 
 
 class NetworkFailed(Exception):
@@ -55,7 +56,8 @@ class NetworkFailed(Exception):
 class Egress:
     """Gives sandboxes their network and takes it away. Every method blocks: call it from a worker thread.
 
-    The proxy is started when the first sandbox wants it, and goes on without the server with what it was last told.
+    The proxy is started when the first sandbox wants it, and goes on without the server with what it was last told, as
+    long as there are sandboxes.
     Where it has ended, nothing leaves any sandbox until `keep` has been called, which serves anew whoever should be.
     Everything raises `NetworkFailed`.
     """
@@ -73,6 +75,8 @@ class Egress:
         """Called, on whatever thread, when a proxy was started."""
         self._lock = threading.Lock()
         self._keyrings: dict[str, Keyring] = {}
+        self._attached: dict[str, Policy] = {}
+        """What holds for whom this run of the server has given a network, whether anybody else knows of it yet."""
         self._is_closed = False
 
     def start(self) -> None:
@@ -85,15 +89,19 @@ class Egress:
     def keep(self, policies: Mapping[str, Policy], *, only_these: bool = False) -> None:
         """Have a proxy that serves those of these sandboxes that have a network, and with `only_these` no others.
 
-        One that runs is kept, with what is open in it. Without sandboxes none is started.
+        Else those that were attached are served, too. A proxy that runs is kept, with what is open in it. Without
+        sandboxes none is started.
         """
         with self._lock, _failures():
-            present = self._namespaces.list()
-            wanted = {i: policy for i, policy in policies.items() if i in present}
+            wanted = self._find_wanted(policies if only_these else {**self._attached, **policies})
             served = self._ensure_proxy() if wanted else self._find_served() or frozenset()
             for sandbox_id in served - wanted.keys() if only_these else ():
                 self._control.close(sandbox_id)
             self._tell_all(wanted, served)
+
+    def count_wanting(self, policies: Mapping[str, Policy]) -> int:
+        """How many `keep` would have served."""
+        return len(self._find_wanted({**self._attached, **policies}))
 
     def attach(self, sandbox_id: str, policy: Policy) -> Path:
         """Make a sandbox's edge, and have the proxy serve it. On failure nothing is left.
@@ -103,9 +111,11 @@ class Egress:
         self.start()
         with _failures():
             made = self._namespaces.make_edge(sandbox_id)
+            self._attached[sandbox_id] = policy
             try:
-                self._serve(sandbox_id, policy)
+                self._serve_first(sandbox_id, policy)
             except BaseException:
+                self._attached.pop(sandbox_id, None)
                 self._namespaces.remove(sandbox_id)
                 raise
             return made
@@ -122,6 +132,8 @@ class Egress:
 
     def update(self, sandbox_id: str, policy: Policy) -> None:
         """Let another policy hold; what it does not allow is cut when this returns."""
+        if sandbox_id in self._attached:
+            self._attached[sandbox_id] = policy
         with _failures():
             try:
                 self._control.update(sandbox_id, policy)
@@ -153,6 +165,7 @@ class Egress:
     def detach(self, sandbox_id: str) -> None:
         """Take a sandbox's network away. Repeating it is harmless, and it needs no proxy."""
         self._keyrings.pop(sandbox_id, None)
+        self._attached.pop(sandbox_id, None)
         if not self.has(sandbox_id):
             return
         # Without a proxy nothing is open; and one that does not listen is told at the next start.
@@ -203,10 +216,22 @@ class Egress:
             try:
                 self._tell(sandbox_id, policy, is_served=sandbox_id in served)
             except (ProxyUnavailable, OSError) as error:
-                if self.has(sandbox_id):
+                # One that is just being attached is served by whoever does that.
+                if self.has(sandbox_id) and sandbox_id not in (self._find_served() or ()):
                     failures.append(error)
         if failures:
             raise failures[0]
+
+    def _find_wanted(self, policies: Mapping[str, Policy]) -> dict[str, Policy]:
+        present = self._namespaces.list()
+        return {i: policy for i, policy in policies.items() if i in present}
+
+    def _serve_first(self, sandbox_id: str, policy: Policy) -> None:
+        try:
+            self._serve(sandbox_id, policy)
+        except (ProxyUnavailable, OSError):
+            # The proxy has ended at this moment, or whoever brought it back has been faster.
+            self._serve_anew(sandbox_id, policy)
 
     def _serve_anew(self, sandbox_id: str, policy: Policy) -> None:
         """Have a sandbox served whose proxy has ended, or was started after it and was never told of it."""
@@ -276,6 +301,8 @@ class Egress:
         )
         if given.connections is not None:
             settings.connections = given.connections
+        if given.unneeded_seconds is not None:
+            settings.unneeded_seconds = given.unneeded_seconds
         return msgspec.json.encode(settings).decode()
 
 

@@ -13,6 +13,7 @@ from enum import StrEnum
 from atoll_server.clock import Clock
 from atoll_server.network.addresses import Address, Guard
 from atoll_server.network.dns import Vetted, render_upstream, vet
+from atoll_server.network.holding import HELD_BYTES, Holding, make_buffer
 from atoll_server.network.news import News
 from atoll_server.network.pace import Pace
 from atoll_server.network.pins import Pins
@@ -47,7 +48,10 @@ class Direction(StrEnum):
 
 @dataclass(frozen=True)
 class Limits:
-    """What one sandbox may take of the proxy. `bytes_per_second` is for either direction; None is no limit."""
+    """What one sandbox may take of the proxy. `bytes_per_second` is for either direction; None is no limit.
+
+    `kept_seconds`: how long a connection to a host of a secret is kept on which nothing is asked.
+    """
 
     connections: int = 512
     queries_at_once: int = 32
@@ -55,6 +59,8 @@ class Limits:
     queries_burst: float = 200.0
     bytes_per_second: float | None = None
     idle_seconds: float = 3600.0
+    kept_seconds: float = 60.0
+    held_bytes: int = HELD_BYTES
 
 
 @dataclass
@@ -80,6 +86,8 @@ class Surroundings:
     room: Room = field(default_factory=Room)
     trust: ssl.SSLContext = field(default_factory=lambda: client_context(""))
     """How hosts that get secrets must prove who they are."""
+    buffer: memoryview = field(default_factory=make_buffer)
+    """What is read into, whoever's it is."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +143,7 @@ class Gate:
         limits = around.limits
         self.news = news or News("", around.clock, lambda: None)
         self.limits = limits
+        self.holding = Holding(around.buffer, limits.held_bytes)
         self.denials: deque[Denial] = deque(maxlen=KEPT_DENIALS)
         self.sealed: Sealed | None = None
         """The sandbox's secrets, if it has any."""

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads the head of a plain HTTP/1 request so strictly that a server cannot read it another way.
+"""Reads the head of an HTTP/1 request so strictly that a server cannot read it another way.
 
-One request is let through a connection, and its end must be certain: otherwise what follows it would be a second
-request, to a host that nobody has judged.
+Its end must be certain: otherwise part of it would be another request, to a host that nobody has judged.
 """
 
 from __future__ import annotations
@@ -17,6 +16,10 @@ from atoll_server.network.outcomes import INCOMPLETE, Incomplete, Refused
 
 MAX_HEAD = 16 * 1024
 MAX_FIELDS = 100
+CLOSE = b"close"
+KEEP = b"keep-alive"
+UPGRADE = b"upgrade"
+WEBSOCKET = b"websocket"
 METHOD_LETTERS = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 
 _REQUEST_LINE = re.compile(rb"([A-Z][A-Z-]{0,19}) ([\x21-\x7e]+) HTTP/1\.([01])")
@@ -24,10 +27,14 @@ _FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([\x20-\x7e\x80-\xff
 _ABSOLUTE = re.compile(rb"http://([^/?#]+)(?:[/?].*)?")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 _PORT = re.compile(r"[0-9]{1,5}", re.ASCII)
-# Ours to decide: the connection ends with the answer, and becomes no other protocol.
+# Of these alone it is certain that servers read the body; others have taken it for the next request.
+_BODIED = (b"POST", b"PUT", b"PATCH")
+# Ours to decide: what becomes of the connection after the answer.
 _DROPPED = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"upgrade", b"http2-settings")
 )
+
+Field = tuple[bytes, bytes]
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,8 @@ class Head:
 
     `host` is a name or an address, `port` what stands behind it. `body` is its length in bytes, None where it comes in
     chunks. `size` is how many bytes of what was read it took; `first` and `fields` are the head as a server gets it.
+    `may_keep`: another request may follow on its connection, and nobody could take its body for that. `websocket_key`
+    is that of the WebSocket that it asks for, if it does.
     """
 
     method: str
@@ -44,12 +53,14 @@ class Head:
     body: int | None
     size: int
     first: bytes = field(repr=False)
-    fields: tuple[tuple[bytes, bytes], ...] = field(repr=False)
+    fields: tuple[Field, ...] = field(repr=False)
+    may_keep: bool
+    websocket_key: bytes | None = field(repr=False)
 
     @property
     def forwarded(self) -> bytes:
-        """What a server gets of it."""
-        return render_head(self.first, self.fields)
+        """What a server gets of it, becoming no other protocol."""
+        return render_head(self.first, self.fields, KEEP if self.may_keep else CLOSE)
 
 
 class _Malformed(Exception):
@@ -67,10 +78,16 @@ def read_head(data: bytes | bytearray) -> Head | Incomplete | Refused:
         return Refused(f"this HTTP request is refused: {error}")
 
 
-def render_head(first: bytes, fields: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """A head of these fields, after whose message the connection ends."""
+def render_head(first: bytes, fields: Iterable[Field], connection: bytes) -> bytes:
+    """A head of these fields, and what it says of its connection."""
     lines = [b"%s: %s" % field for field in fields]
-    return b"\r\n".join([first, *lines, b"Connection: close", b"", b""])
+    return b"\r\n".join([first, *lines, b"Connection: " + connection, b"", b""])
+
+
+def read_tokens(fields: Iterable[Field], name: bytes) -> frozenset[bytes]:
+    """What a field that may be written several times, as lists, says in all: in lower case."""
+    said = (value.lower() for field, value in fields if field.lower() == name)
+    return frozenset(token.strip() for value in said for token in value.split(b","))
 
 
 def _judge_beginning(data: bytes | bytearray) -> Incomplete:
@@ -97,10 +114,21 @@ def _read_whole(head: bytes, size: int) -> Head:
     host, port = _read_host(written)
     body = _read_body(fields, may_be_chunked=minor == b"1")
     kept = tuple(field for field in fields if field[0].lower() not in _DROPPED)
-    return Head(method.decode(), host, port, body, size, first, kept)
+    wishes = frozenset() if minor == b"0" else read_tokens(fields, b"connection")
+    may_keep = minor == b"1" and CLOSE not in wishes
+    may_keep = may_keep and (body == 0 or (body is not None and method in _BODIED))
+    key = _read_key(fields) if method == b"GET" and body == 0 and UPGRADE in wishes else None
+    return Head(method.decode(), host, port, body, size, first, kept, may_keep, key)
 
 
-def _read_field(line: bytes) -> tuple[bytes, bytes]:
+def _read_key(fields: list[Field]) -> bytes | None:
+    """The key of a WebSocket that is asked for, and nothing beside it."""
+    protocols = [value.lower() for name, value in fields if name.lower() == UPGRADE]
+    keys = [value for name, value in fields if name.lower() == b"sec-websocket-key"]
+    return keys[0] if protocols == [WEBSOCKET] and len(keys) == 1 else None
+
+
+def _read_field(line: bytes) -> Field:
     field = _FIELD.fullmatch(line)
     if field is None:
         raise _Malformed(f"a header field is malformed, or folded: {ascii(line[:60])}")
@@ -146,7 +174,7 @@ def _read_host_itself(bare: str, *, is_bracketed: bool) -> str | Address:
         raise _Malformed(f"its Host {ascii(bare[:80])} is not a host") from None
 
 
-def _read_body(fields: list[tuple[bytes, bytes]], *, may_be_chunked: bool) -> int | None:
+def _read_body(fields: list[Field], *, may_be_chunked: bool) -> int | None:
     length = _single(fields, b"content-length")
     coding = _single(fields, b"transfer-encoding")
     if coding is None:
@@ -160,7 +188,7 @@ def _read_body(fields: list[tuple[bytes, bytes]], *, may_be_chunked: bool) -> in
     return None
 
 
-def _single(fields: list[tuple[bytes, bytes]], name: bytes) -> bytes | None:
+def _single(fields: list[Field], name: bytes) -> bytes | None:
     values = [value for field, value in fields if field.lower() == name]
     if len(values) > 1:
         raise _Malformed(f"it has more than one {name.decode().title()}")

@@ -29,6 +29,8 @@ from atoll_server.network.tls import client_context
 OPEN_FILES = 65_536
 LOOK_FOR_IDLE = 30.0
 READY = b"ready\n"
+UNNEEDED_SECONDS = 60.0
+"""For so long a proxy waits without sandboxes for a server that may come back."""
 
 _PR_SET_NO_NEW_PRIVS = 38
 
@@ -50,6 +52,7 @@ class ProxySettings(msgspec.Struct, forbid_unknown_fields=True):
     connections: int = Limits().connections
     bytes_per_second: float | None = None
     idle_seconds: float = Limits().idle_seconds
+    unneeded_seconds: float = UNNEEDED_SECONDS
 
 
 def main() -> None:
@@ -60,7 +63,7 @@ def main() -> None:
     loop = uvloop.new_event_loop()
     rehearse()
     confine(settings)
-    loop.run_until_complete(_run(settings.control, around))
+    loop.run_until_complete(_run(settings, around))
 
 
 def surround(settings: ProxySettings) -> Surroundings:
@@ -105,18 +108,20 @@ def _most_files() -> int:
     return OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
 
 
-async def _run(control: int, around: Surroundings) -> None:
+async def _run(settings: ProxySettings, around: Surroundings) -> None:
     stopping = asyncio.Event()
-    with socket.socket(fileno=control) as listener:
+    with socket.socket(fileno=settings.control) as listener:
         listener.setblocking(False)
         async with asyncio.TaskGroup() as group:
             orders = Orders(around, group, stopping)
             going_on = [
                 group.create_task(_look_for_idle(orders, around)),
                 group.create_task(orders.teller.run()),
+                group.create_task(take_orders(listener, orders, stopping)),
+                group.create_task(_look_for_need(orders, around, settings, stopping)),
             ]
             os.write(sys.stdout.fileno(), READY)
-            await take_orders(listener, orders, stopping)
+            await stopping.wait()
             for task in going_on:
                 task.cancel()
             orders.close()
@@ -126,6 +131,18 @@ async def _look_for_idle(orders: Orders, around: Surroundings) -> None:
     while True:
         await around.clock.sleep(LOOK_FOR_IDLE)
         orders.cut_idle()
+
+
+async def _look_for_need(
+    orders: Orders, around: Surroundings, settings: ProxySettings, stopping: asyncio.Event
+) -> None:
+    """End a proxy whose server was killed and never came back, once it serves nobody any more."""
+    needed_at = around.clock.monotonic()
+    while around.clock.monotonic() - needed_at < settings.unneeded_seconds:
+        await around.clock.sleep(settings.unneeded_seconds / 4)
+        if orders.is_needed():
+            needed_at = around.clock.monotonic()
+    stopping.set()
 
 
 if __name__ == "__main__":

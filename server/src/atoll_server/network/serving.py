@@ -53,6 +53,10 @@ class Orders:
         self._edges: dict[str, _Edge] = {}
         self._sealed: dict[str, Sealed] = {}
 
+    def is_needed(self) -> bool:
+        """Whether a sandbox is served, or a server is there that may want one to be."""
+        return bool(self._edges) or self.teller.has_listener()
+
     async def follow(self, message: bytes, sockets: Sequence[socket.socket]) -> Reply:
         """Do what one message says. The sockets are ours now, whatever comes of it."""
         with ExitStack() as unused:
@@ -140,7 +144,9 @@ class Orders:
             self._group.create_task(_serve_guarded(gate, side))
 
         loop = asyncio.get_running_loop()
-        edge.listening.append(await loop.create_server(lambda: Side(serve), sock=proxied))
+        edge.listening.append(
+            await loop.create_server(lambda: Side(serve, gate.holding), sock=proxied)
+        )
         answer = partial(answer_stream, gate)
         edge.listening.append(await asyncio.start_server(answer, sock=streams))
         transport, _ = await loop.create_datagram_endpoint(

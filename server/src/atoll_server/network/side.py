@@ -13,9 +13,15 @@ import struct
 from collections.abc import Callable
 from typing import Protocol, cast
 
+from atoll_server.network.holding import READ_BYTES, Holding
+
 MAX_UNREAD = 64 * 1024
 """What is kept of a side that nobody reads; it is asked for no more until that is taken."""
-MAX_UNSENT = 256 * 1024
+MAX_UNSENT = READ_BYTES
+"""What is kept for a side that takes nothing. The kernel's own buffer is before it: more would not make it faster."""
+
+CLOSING_SECONDS = 60.0
+"""How long whoever is at the other end may take for what is unsent when a side is closed."""
 
 
 class Receiver(Protocol):
@@ -34,11 +40,15 @@ class Receiver(Protocol):
         ...
 
 
-class Side(asyncio.Protocol):
-    """A TCP connection. `opened` is called once it is there."""
+class Side(asyncio.BufferedProtocol):
+    """A TCP connection. `opened` is called once it is there. What it holds is counted in `holding`."""
 
-    def __init__(self, opened: Callable[[Side], None] | None = None) -> None:
+    def __init__(
+        self, opened: Callable[[Side], None] | None = None, holding: Holding | None = None
+    ) -> None:
         self._opened = opened
+        self._holding = holding or Holding()
+        self._held_unread = self._held_unsent = 0
         self._unread = bytearray()
         self._has_ended = False
         self._is_lost = False
@@ -54,16 +64,22 @@ class Side(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # What uvloop passes is one, though not of its class.
         self._transport = cast(asyncio.Transport, transport)
-        self._transport.set_write_buffer_limits(high=MAX_UNSENT)
+        # One piece is kept at most: nothing more is read for it while anything is unsent.
+        self._transport.set_write_buffer_limits(high=0)
         if self._opened is not None:
             self._opened(self)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._holding.find_buffer()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        data = self._holding.copy(nbytes)
         if self._receiver is not None:
             self._receiver.receive(data)
             return
         self._unread += data
-        if len(self._unread) > MAX_UNREAD:
+        self._count_unread()
+        if len(self._unread) > MAX_UNREAD or self._holding.is_full:
             self.hold("unread")
         self._tell()
 
@@ -76,17 +92,20 @@ class Side(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._has_ended = self._is_lost = True
+        self._count_unsent(0)
         self._tell()
         self._room.set()
         if self._receiver is not None:
             self._receiver.lose()
 
     def pause_writing(self) -> None:
+        self._count_unsent(self._transport.get_write_buffer_size())
         self._room.clear()
         if self._fed_by is not None:
             self._fed_by.hold("unsent")
 
     def resume_writing(self) -> None:
+        self._count_unsent(0)
         self._room.set()
         if self._fed_by is not None:
             self._fed_by.release("unsent")
@@ -109,9 +128,11 @@ class Side(asyncio.Protocol):
         while not self._unread and not self._has_ended:
             self._news = asyncio.get_running_loop().create_future()
             await self._news
-        piece = bytes(self._unread)
-        self._unread.clear()
-        self.release("unread")
+        piece = bytes(self._unread[:MAX_UNREAD])
+        del self._unread[:MAX_UNREAD]
+        self._count_unread()
+        if not self._unread:
+            self.release("unread")
         return piece
 
     def give_to(self, receiver: Receiver, *, feeding: Side) -> None:
@@ -121,6 +142,7 @@ class Side(asyncio.Protocol):
         if self._unread:
             receiver.receive(bytes(self._unread))
             self._unread.clear()
+            self._count_unread()
         self.release("unread")
         if self._has_ended:
             receiver.end()
@@ -155,16 +177,33 @@ class Side(asyncio.Protocol):
                 self._transport.resume_reading()
 
     def close(self) -> None:
-        """End it once all is sent."""
+        """End it once all is sent. Where its sandbox holds too much already, now."""
+        self._unread.clear()
+        self._count_unread()
+        if self._held_unsent and self._holding.is_full:
+            self.reset()
+            return
         self._transport.close()
+        if self._held_unsent:
+            asyncio.get_running_loop().call_later(CLOSING_SECONDS, self.reset)
 
     def reset(self) -> None:
         """End it now, so that the other end gets an error and not an end. Repeating it is harmless."""
+        if self._is_lost:
+            return  # its descriptor may be another connection's by now
         connection = self._transport.get_extra_info("socket")
         # It may have been closed by its other end meanwhile, which leaves nothing to set.
         with contextlib.suppress(OSError):
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._transport.abort()
+
+    def _count_unread(self) -> None:
+        self._holding.held += len(self._unread) - self._held_unread
+        self._held_unread = len(self._unread)
+
+    def _count_unsent(self, size: int) -> None:
+        self._holding.held += size - self._held_unsent
+        self._held_unsent = size
 
     def _tell(self) -> None:
         if self._news is not None and not self._news.done():

@@ -28,6 +28,20 @@ class Teller:
         self._unsent: list[Told] = []
         self._news = asyncio.Event()
 
+    def has_listener(self) -> bool:
+        """Whether there is a server. It never says anything here, and its end is its own."""
+        if self._listener is None:
+            return False
+        try:
+            is_there = bool(self._listener.recv(1))
+        except BlockingIOError:
+            is_there = True
+        except OSError:
+            is_there = False
+        if not is_there:
+            self.close()
+        return is_there
+
     def make_news(self, sandbox_id: str) -> News:
         """Where a sandbox's news are noted."""
         news = News(sandbox_id, self._clock, lambda: self._note(sandbox_id, news))

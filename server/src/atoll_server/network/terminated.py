@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One connection whose TLS ends here: its request gets the values of secrets, its response loses them.
+"""A connection whose TLS ends here: its requests get the values of secrets, its responses lose them.
 
 Inside we are the host that it names, by a certificate of the sandbox's own authority. Outside that host must prove to
-be itself. One request is passed on a connection, as with plain HTTP.
+be itself. Requests follow one another on it, each judged by itself, as long as both ends want it and nothing is in
+doubt.
 """
 
 from __future__ import annotations
@@ -10,56 +11,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
 from typing import Final
 
 from atoll_server.network.denying import render_refusal
+from atoll_server.network.exchange import Exchange, Outcome
 from atoll_server.network.first_bytes import SPEAK_TIMEOUT
-from atoll_server.network.gate import Direction, Gate, OpenFlow
-from atoll_server.network.http_body import Body, ChunkedBody, LengthBody, MalformedBody, Sight
-from atoll_server.network.http_head import Head, read_head, render_head
-from atoll_server.network.http_response import (
-    LAST_CHUNK,
-    BadResponse,
-    ResponseBody,
-    ResponseHead,
-    chunk,
-    read_response_head,
-)
+from atoll_server.network.gate import Gate, OpenFlow
+from atoll_server.network.http_body import MalformedBody
+from atoll_server.network.http_head import Head, read_head
+from atoll_server.network.line import Line, end_client
 from atoll_server.network.outcomes import Incomplete, Refused
-from atoll_server.network.placeholders import Mask, Misplaced, Watch, check_head, fill, hide
-from atoll_server.network.policy import Flow, Reason, Verdict
+from atoll_server.network.outgoing import NotPassed, Outgoing, prepare
+from atoll_server.network.plain import MAX_REQUESTS
+from atoll_server.network.policy import Flow, Reason
 from atoll_server.network.sealed import Sealed
 from atoll_server.network.side import Side
 from atoll_server.network.tls import ClientMachine, ServerMachine, TlsFailed, TlsSide
+from atoll_server.network.upgraded import pass_frames
 
 SHAKE_TIMEOUT: Final = 10.0
-MAX_INTERIM: Final = 16
-MAX_DROPPED_PIECES: Final = 16
-"""What is taken of a client that goes on after its one request; each has at most 64 KiB."""
-LINGER_BYTES: Final = 256 * 1024
-LINGER_SECONDS: Final = 2.0
 
 _NO_ANSWER = "no answer in time"
 
 Connect = Callable[[Flow], Awaitable[Side]]
-
-
-class _Refusal(Exception):
-    """Why the request is not passed on."""
-
-    def __init__(self, reason: Reason, text: str) -> None:
-        super().__init__(text)
-        self.verdict = Verdict(False, reason, text)
-
-
-@dataclass(frozen=True)
-class _Request:
-    """A request that may go out: its head as the host gets it, what of its body came along, and the rest."""
-
-    head: Head
-    sent: bytes = field(repr=False)
-    body: Body
 
 
 async def serve_terminated(
@@ -89,70 +63,66 @@ class _Terminated:
         self._flow = flow
         self._client = client
         self._name = name
-        self._meant = sealed.keyring.meant_for(name)
-        self._kept = sealed.keyring.kept_from(name)
-        self._has_answered = False
-        self._misplaced: _Refusal | None = None
 
     async def serve(self, connect: Connect) -> None:
-        """From the handshake inside to the end of the response."""
+        """From the handshake inside to the end of the last response."""
         async with asyncio.timeout(SHAKE_TIMEOUT):
             await self._client.shake_hands()
         try:
-            async with asyncio.timeout(SPEAK_TIMEOUT):
-                head, rest = await self._read_head()
-            request = self._prepare(head, rest)
-            with contextlib.closing(await self._reach(connect)) as outside:
-                await self._exchange(request, outside)
-        except _Refusal as refusal:
-            await self._refuse(refusal.verdict)
+            request = await self._read_request()
+            if request is None:
+                raise TlsFailed("it ended before it asked for anything")
+            line = await self._reach(connect)
+            with contextlib.closing(line.outside):
+                await self._exchange_all(line, request)
+        except NotPassed as refusal:
+            self._gate.note_denial(self._name, self._flow.flow.port, refusal.verdict)
+            await self._client.write(render_refusal(refusal.verdict))
+        await end_client(self._client)
 
-    async def _read_head(self) -> tuple[Head, bytes]:
+    async def _exchange_all(self, line: Line, first: Outgoing) -> None:
+        request: Outgoing | None = first
+        for left in reversed(range(MAX_REQUESTS)):
+            if request is None:
+                return
+            exchange = Exchange(line, request, may_keep=left > 0, is_first=request is first)
+            match await exchange.run():
+                case Outcome.SWITCHES:
+                    await pass_frames(line)
+                    return
+                case Outcome.ENDS:
+                    return
+            request = await self._read_request() if await _is_asked_again(line) else None
+
+    async def _read_request(self) -> Outgoing | None:
+        """The next request, if it may go out; None where the client has ended instead. Raises `NotPassed`."""
+        async with asyncio.timeout(SPEAK_TIMEOUT):
+            found = await self._read_head()
+        if found is None:
+            return None
+        request = prepare(*found, self._flow.flow, self._sealed.keyring)
+        self._client.put_back(request.next)
+        return request
+
+    async def _read_head(self) -> tuple[Head, bytes] | None:
+        """A head, and what has come behind it."""
         data = bytearray()
         while True:
             piece = await self._client.read()
+            if not piece and not data:
+                return None
             if not piece:
-                raise TlsFailed("it ended before it asked for anything")
+                raise TlsFailed("it ended within a request")
             data += piece
             match read_head(data):
                 case Head() as head:
                     return head, bytes(data[head.size :])
                 case Refused(why):
-                    raise _Refusal(Reason.MALFORMED, why)
+                    raise NotPassed(Reason.MALFORMED, why)
                 case Incomplete():
                     continue
 
-    def _prepare(self, head: Head, rest: bytes) -> _Request:
-        """The request with its secrets in place, if it is for whom the connection is, and holds no others."""
-        if head.host != self._name or head.port not in (None, self._flow.flow.port):
-            text = f"the request is for {head.host}, and the connection for {self._name}"
-            raise _Refusal(Reason.HOST_FOREIGN, text)
-        show, lines = self._sight(), self._sight()
-        body: Body = ChunkedBody(show, lines) if head.body is None else LengthBody(head.body, show)
-        try:
-            check_head(head.first, head.fields, self._kept)
-            fields = fill(head.first, head.fields, self._meant)
-            said = render_head(head.first, _plainly(fields)) + body.take(rest)
-        except Misplaced as misplaced:
-            raise _Refusal(Reason.SECRET, str(misplaced)) from None
-        except MalformedBody as fault:
-            raise self._misplaced or _Refusal(Reason.MALFORMED, str(fault)) from None
-        return _Request(head, said, body)
-
-    def _sight(self) -> Sight:
-        """Looks for placeholders of secrets that this host is not to have."""
-        watch = Watch(self._kept)
-
-        def show(piece: bytes) -> None:
-            try:
-                watch.feed(piece)
-            except Misplaced as misplaced:
-                self._misplaced = _Refusal(Reason.SECRET, str(misplaced))
-                raise MalformedBody(str(misplaced)) from None
-
-        return show
-
-    async def _reach(self, connect: Connect) -> Side:
+    async def _reach(self, connect: Connect) -> Line:
         """A connection to the very address that was judged, over which the host has proved to be itself."""
         flow = self._flow.flow
         where = f"{self._name} ({flow.address} port {flow.port})"
@@ -160,126 +130,29 @@ class _Terminated:
             outside = await connect(flow)
         except (OSError, TimeoutError) as error:
             text = f"{where} cannot be reached: {str(error) or _NO_ANSWER}"
-            raise _Refusal(Reason.UNREACHABLE, text) from None
+            raise NotPassed(Reason.UNREACHABLE, text) from None
         self._flow.on_cut(outside.reset)
         self._flow.is_connected = True
-        self._server = TlsSide(outside, ClientMachine(self._sealed.trust, self._name))
+        server = TlsSide(outside, ClientMachine(self._sealed.trust, self._name))
         try:
             async with asyncio.timeout(SHAKE_TIMEOUT):
-                await self._server.shake_hands()
+                await server.shake_hands()
         except (TlsFailed, TimeoutError) as error:
             outside.close()
             text = f"{where} is not trusted with a secret: {str(error) or _NO_ANSWER}"
-            raise _Refusal(Reason.UNREACHABLE, text) from None
-        return outside
-
-    async def _exchange(self, request: _Request, outside: Side) -> None:
-        """Request and response at once: a host may answer before it has heard everything."""
-        failure: Exception | None = None
-        async with asyncio.TaskGroup() as group:
-            sending = group.create_task(self._send(request, outside))
-            try:
-                await self._receive(request.head.method)
-            except (TlsFailed, BadResponse, MalformedBody) as error:
-                failure = error
-            sending.cancel()
-        if failure is None:
-            await self._finish()
-        elif self._has_answered or self._flow.is_cut:
-            if self._misplaced is not None:
-                self._note(self._misplaced.verdict)
-            self._flow.cut()
-        elif self._misplaced is not None:
-            raise self._misplaced
-        else:
-            text = f"{self._name} gave no answer that can be passed on: {failure}"
-            raise _Refusal(Reason.UNREACHABLE, text)
-
-    async def _send(self, request: _Request, outside: Side) -> None:
-        """The request, to the end of its body, and nothing after it. A client that goes away meanwhile ends it all."""
-        try:
-            await self._pass(self._server, request.sent, Direction.SENT)
-            while not request.body.is_done:
-                piece = await self._hear()
-                await self._pass(self._server, request.body.take(piece), Direction.SENT)
-            for _ in range(MAX_DROPPED_PIECES):
-                await self._hear()
-        except (TlsFailed, MalformedBody):
-            if self._misplaced is None:
-                self._flow.cut()
-            # The host has not heard all of it, and must not take it for the whole.
-            outside.reset()
-
-    async def _hear(self) -> bytes:
-        piece = await self._client.read()
-        if not piece:
-            raise TlsFailed("the client ended before it was answered")
-        return piece
-
-    async def _receive(self, method: str) -> None:
-        """The response, with placeholders for values."""
-        head, rest = await self._receive_head(method)
-        body, mask = ResponseBody(head.length), Mask(self._meant)
-        frame = chunk if head.length is None else bytes
-        piece = rest
-        while True:
-            told = mask.feed(body.take(piece))
-            await self._pass(self._client, frame(told), Direction.RECEIVED)
-            if body.is_done:
-                break
-            piece = await self._server.read()
-            if not piece:
-                if body.is_endless:
-                    break
-                raise TlsFailed("the response ended within its body")
-        await self._pass(self._client, frame(mask.finish()), Direction.RECEIVED)
-        if head.length is None:
-            await self._pass(self._client, LAST_CHUNK, Direction.RECEIVED)
-
-    async def _receive_head(self, method: str) -> tuple[ResponseHead, bytes]:
-        """The final head, after those before it have been passed on."""
-        data = b""
-        for _ in range(MAX_INTERIM):
-            while isinstance(head := read_response_head(data, method), Incomplete):
-                piece = await self._server.read()
-                if not piece:
-                    raise TlsFailed("it ended before it had answered")
-                data += piece
-            data = data[head.size :]
-            self._has_answered = True
-            # What a host says in its first line is its own choice, too.
-            (_, first), *fields = hide(((b"", head.first), *head.fields), self._meant)
-            told = replace(head, first=first).render(fields)
-            await self._pass(self._client, told, Direction.RECEIVED)
-            if not head.is_interim:
-                return head, data
-        raise BadResponse(f"more than {MAX_INTERIM} responses came before the one asked for")
-
-    async def _pass(self, to: TlsSide, said: bytes, direction: Direction) -> None:
-        await to.write(said)
-        wait = self._gate.count_bytes(self._flow, direction, len(said))
-        if wait > 0:
-            await asyncio.sleep(wait)
-
-    async def _refuse(self, verdict: Verdict) -> None:
-        self._note(verdict)
-        await self._client.write(render_refusal(verdict))
-        await self._finish()
-
-    async def _finish(self) -> None:
-        """End, and take what still comes for a moment: unread, it would make of the end a reset."""
-        await self._client.end()
-        left = LINGER_BYTES
-        with contextlib.suppress(TimeoutError, TlsFailed):
-            async with asyncio.timeout(LINGER_SECONDS):
-                while left > 0 and (piece := await self._client.read()):
-                    left -= len(piece)
-
-    def _note(self, verdict: Verdict) -> None:
-        self._gate.note_denial(self._name, self._flow.flow.port, verdict)
+            raise NotPassed(Reason.UNREACHABLE, text) from None
+        meant = self._sealed.keyring.meant_for(self._name)
+        return Line(self._gate, self._flow, meant, self._client, server, outside)
 
 
-def _plainly(fields: tuple[tuple[bytes, bytes], ...]) -> tuple[tuple[bytes, bytes], ...]:
-    """Ask for an answer that is not compressed: in one that is, values would not be found."""
-    others = tuple(field for field in fields if field[0].lower() != b"accept-encoding")
-    return (*others, (b"Accept-Encoding", b"identity"))
+async def _is_asked_again(line: Line) -> bool:
+    """Wait for another request. A host that ends meanwhile, or says what nobody has asked for, is asked no more."""
+    async with asyncio.TaskGroup() as group:
+        asking = group.create_task(line.client.wait())
+        ending = group.create_task(line.server.wait())
+        seconds = line.gate.limits.kept_seconds
+        await asyncio.wait((asking, ending), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        is_asked = asking.done() and not ending.done()
+        asking.cancel()
+        ending.cancel()
+    return is_asked

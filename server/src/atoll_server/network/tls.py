@@ -61,6 +61,7 @@ class TlsSide:
     def __init__(self, side: Side, machine: Machine, first: bytes = b"") -> None:
         self._side = side
         self._machine = machine
+        self._put_back = b""
         if first:
             machine.take(first)
 
@@ -69,8 +70,18 @@ class TlsSide:
         await self._until(self._machine.shake)
 
     async def read(self) -> bytes:
-        """What comes next; empty at an end that was said to be one."""
-        return await self._until(self._machine.read)
+        """What comes next; empty at an end that was said to be one. Nothing is lost if it is cancelled."""
+        piece, self._put_back = self._put_back, b""
+        return piece or await self._until(self._machine.read)
+
+    def put_back(self, said: bytes) -> None:
+        """Have this read once more, before what comes next."""
+        self._put_back = said + self._put_back
+
+    async def wait(self) -> None:
+        """Wait until there is something to read, or an end of whatever kind."""
+        with contextlib.suppress(TlsFailed):
+            self.put_back(await self.read())
 
     async def write(self, said: bytes) -> None:
         """Say it; waits where much is unsent."""
@@ -92,9 +103,10 @@ class TlsSide:
             try:
                 result = step()
             finally:
-                await self._send()
+                self._side.write(self._machine.give())
             if result is not None:
                 return result
+            await self._side.drain()
             self._machine.take(await self._side.read())
 
     async def _send(self) -> None:
