@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{errno, Error, Result};
 use crate::frame::{push_frame, Header, Kind, HEADER_BYTES, MAX_DATA_BYTES};
+use crate::gift_unsafe::recv_gift;
 use crate::message::{error_record, Fields, Record};
 use crate::sys_unsafe::{
     poll_fds, recv_bytes, send_bytes, PollFd, MSG_DONTWAIT, POLLERR, POLLHUP, POLLIN,
@@ -45,18 +46,25 @@ impl Connection {
         Connection { stream, inbox: vec![0; FIRST_INBOX_BYTES], start: 0, end: 0 }
     }
 
-    /// The request, which must come whole within `REQUEST_TIME`.
+    /// The request, which must come whole within `REQUEST_TIME`. If it brings a socket, all that follows, in both
+    /// directions, is on that one.
     pub fn receive_request(&mut self) -> Result<Fields> {
         let until = Instant::now() + REQUEST_TIME;
-        loop {
-            if let Some(frame) = self.buffered_frame()? {
-                if frame.kind != Kind::Control {
-                    return Err(Error::Invalid("the first frame is not a control frame"));
-                }
-                return Fields::decode(frame.payload);
-            }
+        let mut gift = None;
+        while !self.has_frame()? {
             self.wait_readable(until)?;
-            self.fill(0)?;
+            self.fill_by(|stream, room| {
+                let (count, socket) = recv_gift(stream, room)?;
+                gift = socket.or_else(|| gift.take());
+                Ok(count)
+            })?;
+        }
+        if let Some(socket) = gift {
+            self.stream = UnixStream::from(socket);
+        }
+        match self.buffered_frame()? {
+            Some(frame) if frame.kind == Kind::Control => Fields::decode(frame.payload),
+            _ => Err(Error::Invalid("the first frame is not a control frame")),
         }
     }
 
@@ -156,10 +164,17 @@ impl Connection {
 
     /// Waits for and reads at least one byte.
     fn fill(&mut self, flags: i32) -> Result<()> {
+        self.fill_by(|stream, room| recv_bytes(stream, room, flags))
+    }
+
+    fn fill_by(
+        &mut self,
+        mut receive: impl FnMut(&UnixStream, &mut [u8]) -> io::Result<usize>,
+    ) -> Result<()> {
         let needed = self.header()?.map_or(HEADER_BYTES, |header| HEADER_BYTES + header.length);
         self.make_room(needed);
         loop {
-            let received = recv_bytes(&self.stream, &mut self.inbox[self.end..], flags);
+            let received = receive(&self.stream, &mut self.inbox[self.end..]);
             match received.map_err(Error::from) {
                 Ok(0) => return Err(Error::Closed),
                 Ok(count) => {

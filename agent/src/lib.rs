@@ -16,6 +16,8 @@ pub mod error;
 #[allow(unsafe_code)]
 pub mod file_unsafe;
 pub mod frame;
+#[allow(unsafe_code)]
+pub mod gift_unsafe;
 pub mod handler;
 pub mod history;
 pub mod init;

@@ -75,5 +75,5 @@ fn what_ended_before_is_not_told() {
 fn the_feature_is_announced() {
     let agent = Agent::start();
     let hello = agent.request("hello", &[]);
-    assert_eq!(field(hello.last(), "features"), &Value::Array(vec![str("ends")]));
+    assert_eq!(field(hello.last(), "features"), &Value::Array(vec![str("ends"), str("sockets")]));
 }

@@ -57,6 +57,19 @@ def test_edge_lets_names_and_tcp_to_the_proxy_and_refuses_the_rest(
     assert shown == RULES
 
 
+def test_edge_does_not_depend_on_the_hosts_congestion_control(
+    attach: Attach, directory: Path
+) -> None:
+    if shutil.which("ss") is None:
+        pytest.skip("needs ss")
+    sandbox_id, _ = attach("allow")
+    edge = NamespaceDirectory(directory / "namespaces").paths(sandbox_id).edge
+
+    shown = look(edge, "ss", "--tcp", "--listening", "--info", "--numeric", "sport = :15001")
+
+    assert " reno " in shown
+
+
 def test_sandbox_has_one_address_and_one_way(attach: Attach, directory: Path) -> None:
     sandbox_id, _ = attach("allow")
     inside = NamespaceDirectory(directory / "namespaces").paths(sandbox_id).inside

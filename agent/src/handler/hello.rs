@@ -7,7 +7,7 @@ use crate::handler::GENERATION;
 use crate::message::Record;
 
 /// What a client may ask for that no generation promises.
-const FEATURES: [&str; 1] = ["ends"];
+const FEATURES: [&str; 2] = ["ends", "sockets"];
 
 pub fn apply(connection: &mut Connection) -> Result<()> {
     let record = Record::done()

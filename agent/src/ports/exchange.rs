@@ -11,14 +11,16 @@ use std::time::{Duration, Instant};
 
 use crate::epoll_unsafe::{Epoll, Event};
 use crate::error::{Error, Result};
+use crate::ports::buffers::Buffers;
 use crate::ports::link::{Link, CLIENT, PROGRAM};
 use crate::server::THREAD_STACK_BYTES;
 
 const MAX_LINKS: usize = 4096;
-const SCRATCH_BYTES: usize = 64 << 10;
 const EVENTS_AT_ONCE: usize = 128;
 /// How long what a client sent before it left may take to reach a program that does not read.
 const LINGER: Duration = Duration::from_secs(10);
+/// Without anything to move for so long, the memory that it moves through is given back.
+const REST: Duration = Duration::from_secs(1);
 
 #[derive(Default)]
 pub struct Exchange {
@@ -28,6 +30,7 @@ pub struct Exchange {
 #[derive(Default)]
 struct State {
     links: HashMap<u64, Link>,
+    buffers: Buffers,
     last: u64,
     /// Made with the first connection, and kept.
     epoll: Option<Arc<Epoll>>,
@@ -59,10 +62,11 @@ impl Exchange {
         };
         state.epoll = Some(Arc::clone(&epoll));
         state.last += 1;
-        let (id, link) = (state.last, Link::new(client, program, early));
+        let id = state.last;
+        let link = Link::new(client, program, early, &mut state.buffers);
         // The thread waits for the lock before it looks for what these tokens mean.
         for end in [CLIENT, PROGRAM] {
-            epoll.add(link.fd(end), token(id, end), link.wants(end))?;
+            epoll.add(link.fd(end), token(id, end), link.awaited(end))?;
         }
         state.links.insert(id, link);
         Ok(())
@@ -78,17 +82,21 @@ impl Exchange {
 
     fn run(&self, epoll: &Epoll) {
         let mut events = [Event::default(); EVENTS_AT_ONCE];
-        let mut scratch = vec![0; SCRATCH_BYTES];
         let mut leaving = Leaving::new();
+        let mut patience = -1;
         loop {
             // Interrupted is nothing ready.
-            let count = epoll.wait(&mut events, wait_ms(&leaving)).unwrap_or(0);
+            let count = epoll.wait(&mut events, patience).unwrap_or(0);
             let mut state = self.lock();
+            if count == 0 {
+                state.buffers.clear();
+            }
             for event in &events[..count] {
                 let (id, end) = parts(event.token);
-                state.turn(epoll, (id, end), event.events, &mut scratch, &mut leaving);
+                state.turn(epoll, (id, end), event.events, &mut leaving);
             }
             state.end_late(epoll, &mut leaving);
+            patience = wait_ms(&leaving, &state.buffers);
         }
     }
 
@@ -99,21 +107,15 @@ impl Exchange {
 }
 
 impl State {
-    fn turn(
-        &mut self,
-        epoll: &Epoll,
-        (id, end): (u64, usize),
-        events: u32,
-        scratch: &mut [u8],
-        leaving: &mut Leaving,
-    ) {
+    fn turn(&mut self, epoll: &Epoll, (id, end): (u64, usize), events: u32, leaving: &mut Leaving) {
+        self.buffers.fit(self.links.len());
         // It may have ended by the event before.
         let link = match self.links.get_mut(&id) {
             Some(link) => link,
             None => return,
         };
         let was_gone = link.is_gone(end);
-        link.turn(end, events, scratch);
+        link.turn(end, events, &mut self.buffers);
         if link.is_gone(end) && !was_gone {
             // Its hanging up would be told again and again. It is closed last, with the link.
             let _ = epoll.remove(link.fd(end));
@@ -145,11 +147,12 @@ impl State {
     }
 }
 
-/// Says anew what to wait for. False where the kernel does not take it, which it always should.
-fn is_waited_for(epoll: &Epoll, id: u64, link: &Link) -> bool {
-    let ends = [CLIENT, PROGRAM];
-    let mut present = ends.iter().filter(|end| !link.is_gone(**end));
-    present.all(|end| epoll.change(link.fd(*end), token(id, *end), link.wants(*end)).is_ok())
+/// Says what to wait for, where that is not what it was. False where the kernel does not take it, which it always should.
+fn is_waited_for(epoll: &Epoll, id: u64, link: &mut Link) -> bool {
+    [CLIENT, PROGRAM].iter().all(|&end| {
+        let is_news = !link.is_gone(end) && link.has_new_wish(end);
+        !is_news || epoll.change(link.fd(end), token(id, end), link.awaited(end)).is_ok()
+    })
 }
 
 fn token(id: u64, end: usize) -> u64 {
@@ -160,9 +163,11 @@ fn parts(token: u64) -> (u64, usize) {
     (token >> 1, if token & 1 == 0 { CLIENT } else { PROGRAM })
 }
 
-fn wait_ms(leaving: &Leaving) -> i32 {
-    leaving.front().map_or(-1, |(at, _)| {
-        let left = at.saturating_duration_since(Instant::now()).as_millis() + 1;
-        i32::try_from(left).unwrap_or(i32::MAX)
-    })
+fn wait_ms(leaving: &Leaving, buffers: &Buffers) -> i32 {
+    let rest = (!buffers.is_empty()).then_some(REST);
+    let left = leaving.front().map(|(at, _)| at.saturating_duration_since(Instant::now()));
+    left.into_iter()
+        .chain(rest)
+        .min()
+        .map_or(-1, |left| i32::try_from(left.as_millis() + 1).unwrap_or(i32::MAX))
 }

@@ -93,11 +93,13 @@ async def test_answer_without_a_body_ends_with_its_head(said: bytes, method: str
         OK + b"A b: c\r\n\r\n",
         OK + b"A: b\r\n" * 300 + b"\r\n",
         OK + b"A: " + b"b" * (HEAD_BYTES + 1),
+        OK + b"A: " + b"b" * HEAD_BYTES + b"\r\nContent-Length: 0\r\n\r\n",
+        OK + (b"A: " + b"b" * 1024 + b"\r\n") * 64 + b"Content-Length: 0\r\n\r\n",
         b"HTTP/1.1 103 Early\r\n\r\n" * 20_000,
     ],
 )
 async def test_answer_that_is_none_is_refused(said: bytes) -> None:
-    for size in (65_536, 4096):
+    for size in (1 << 20, 65_536, 4096):
         with pytest.raises(BadAnswer):
             await read(*(said[at : at + size] for at in range(0, len(said), size)))
 
@@ -148,6 +150,34 @@ async def test_connection_goes_on_after_a_whole_answer_with_nothing_behind_it(
         continue
 
     assert answer.may_be_followed is may_be_followed
+
+
+@pytest.mark.parametrize(
+    ("pieces", "may_be_followed"),
+    [
+        ((b"", b"hello"), True),
+        ((b"he", b"l", b"lo"), True),
+        ((b"he", b"llo" + OK), False),
+        ((b"hello", b"never read"), True),
+    ],
+)
+async def test_body_of_known_length_ends_where_it_must(
+    pieces: tuple[bytes, ...], may_be_followed: bool
+) -> None:
+    head = OK + b"Content-Length: 5\r\n\r\n"
+    answer = Answer(Said(head + pieces[0], *pieces[1:]), method="GET")
+
+    await answer.head()
+    body = b""
+    while (piece := await answer.body()) is not None:
+        body += piece
+
+    assert (body, answer.may_be_followed) == (b"hello", may_be_followed)
+
+
+async def test_body_of_known_length_that_breaks_off_is_refused() -> None:
+    with pytest.raises(BadAnswer):
+        await read(OK + b"Content-Length: 5\r\n\r\nhe", b"l")
 
 
 async def test_trailers_are_apart_from_headers() -> None:

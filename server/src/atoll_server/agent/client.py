@@ -26,6 +26,7 @@ from atoll_server.agent.messages import (
     INTRODUCED,
     READY,
     SIGNALLED,
+    SOCKETS_FEATURE,
     STAT,
     UNPACKED,
     WATCHED,
@@ -62,6 +63,7 @@ class AgentClient:
         self.path = socket_path
         self.generation = GENERATION
         self.tells_ends = False
+        self.takes_sockets = False
         self.starting = asyncio.Semaphore(STARTS_AT_ONCE)
 
     async def hello(self, timeout: float) -> Hello:
@@ -71,6 +73,7 @@ class AgentClient:
             hello = await reply(connection, HELLO, timeout)
         self.generation = min(GENERATION, hello.generation)
         self.tells_ends = ENDS_FEATURE in hello.features
+        self.takes_sockets = SOCKETS_FEATURE in hello.features
         return hello
 
     async def reach(self) -> None:
@@ -164,7 +167,7 @@ class AgentClient:
 
     async def dial(self, port: int, early: bytes = b"") -> PortStream:
         """A connection to a port inside, and `early` on its way already. Who gets it closes it."""
-        connection = await self._begin("dial", {"port": port})
+        connection = await self._begin("dial", {"port": port}, is_bulk=True)
         try:
             if early:
                 # Refused, it is not read: the answer says so.
@@ -277,8 +280,10 @@ class AgentClient:
             raise AgentError("unsupported", 0, message)
         return {"op": op, "generation": self.generation, **fields}
 
-    async def _begin(self, op: str, fields: Fields) -> Connection:
-        return await begin(self.path, self._request(op, fields))
+    async def _begin(self, op: str, fields: Fields, *, is_bulk: bool = False) -> Connection:
+        """A connection on which that has been asked. `is_bulk`: much may come over it."""
+        brings = is_bulk and self.takes_sockets
+        return await begin(self.path, self._request(op, fields), brings_socket=brings)
 
     async def _ask(
         self,

@@ -31,7 +31,9 @@ _BULK_BUFFER: Final = 600 << 10
 _SO_SNDBUFFORCE: Final = 32
 # After this much without a pause other tasks get their turn, however fast the peer sends.
 _BYTES_PER_TURN: Final = 1 << 20
+# More at once where much comes, as most of what a piece costs is the loop's work around it.
 _BARE_BYTES: Final = 64 << 10
+_MOST_BARE_BYTES: Final = 256 << 10
 
 
 class Connection:
@@ -42,6 +44,7 @@ class Connection:
         self._socket = peer
         self._decoder = FrameDecoder()
         self._turn = 0
+        self._bare_bytes = _BARE_BYTES
         self._is_between_sends = True
         self._lingering: asyncio.TimerHandle | None = None
 
@@ -93,6 +96,18 @@ class Connection:
         """Sends, or answers False where the peer has hung up: its last words can still be received."""
         return await self._send([memoryview(encode_control(message))], SEND_TIMEOUT)
 
+    def send_control_for_bulk(self, message: Fields) -> None:
+        """Sends a first request, and goes on over a socket of ours that travels with it and holds more.
+
+        What connecting makes holds 208 KiB of what the agent sends, and gVisor does not let the agent ask for more.
+        """
+        try:
+            ours = _send_with_socket(self._socket, encode_control(message))
+        except OSError as error:
+            raise AgentUnavailable(f"agent cannot be asked: {error.strerror}") from None
+        self._socket.close()
+        self._socket = ours
+
     async def send_data(
         self,
         kind: Kind,
@@ -112,9 +127,7 @@ class Connection:
 
     def expect_bulk(self) -> None:
         """Makes room for content on its way; without, gVisor takes a third longer for it."""
-        # Not permitted to a server that is not root: then it goes slower.
-        with suppress(PermissionError):
-            self._socket.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _BULK_BUFFER)
+        _make_room(self._socket)
 
     def leave(self, last_words: Fields) -> None:
         """Sends a last message and closes as soon as the peer does, within `LINGER` seconds; nobody has to wait for it.
@@ -141,13 +154,14 @@ class Connection:
             return held
         while True:
             try:
-                data = self._socket.recv(_BARE_BYTES)
+                data = self._socket.recv(self._bare_bytes)
             except BlockingIOError:
                 self._turn = 0
                 await self._wait(self._loop.add_reader, self._loop.remove_reader, None)
                 continue
             except OSError:
                 return b""  # that it broke cannot be told from an end, there being no frames
+            self._bare_bytes = _BARE_BYTES if len(data) < _BARE_BYTES else _MOST_BARE_BYTES
             await self._give_way(len(data))
             return data
 
@@ -256,6 +270,27 @@ def _connect(path: str) -> socket.socket:
     finally:
         os.close(place)
     return peer
+
+
+def _send_with_socket(peer: socket.socket, frame: bytes) -> socket.socket:
+    """Sends a frame, and with it one end of a new pair, whose other end this is."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        try:
+            ours.setblocking(False)
+            # For what comes, which is the sandbox's memory. What we send is ours, and no more of it than else.
+            _make_room(theirs)
+            socket.send_fds(peer, [frame], [theirs.fileno()])
+        except BaseException:
+            ours.close()
+            raise
+    return ours
+
+
+def _make_room(peer: socket.socket) -> None:
+    # Not permitted to a server that is not root: then it goes slower.
+    with suppress(PermissionError):
+        peer.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _BULK_BUFFER)
 
 
 def _settle(ready: asyncio.Future[None]) -> None:

@@ -19,11 +19,14 @@ MAX_LISTING_BYTES: Final = 64 << 20
 T = TypeVar("T")
 
 
-async def begin(path: str, request: Fields) -> Connection:
-    """A connection on which this has been asked. Who gets it closes it."""
+async def begin(path: str, request: Fields, *, brings_socket: bool = False) -> Connection:
+    """A connection on which this has been asked, or the socket that went with it. Who gets it closes it."""
     connection = await Connection.open(path)
     try:
-        await connection.send_control(request)
+        if brings_socket:
+            connection.send_control_for_bulk(request)
+        else:
+            await connection.send_control(request)
     except BaseException:
         connection.close()
         raise

@@ -37,6 +37,7 @@ T = TypeVar("T")
 _BACKLOG = 1024
 _CLONE_NEWNET = 0x40000000
 _IP_TRANSPARENT = 19
+_CONGESTION = b"reno"  # every kernel has it
 _OWN = "/proc/thread-self/ns/net"
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -211,6 +212,8 @@ def _listen() -> EdgeSockets:
             for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_STREAM)
         )
         proxied.setsockopt(socket.SOL_IP, _IP_TRANSPARENT, 1)
+        # This link has no queue and no loss. What measures paths, as BBR does, takes a sandbox's pauses for a slow one.
+        proxied.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, _CONGESTION)
         proxied.bind(("0.0.0.0", PROXY_PORT))  # in a namespace where nothing but the sandbox is
         for each in (datagrams, streams):
             each.bind((GATEWAY_ADDRESS, DNS_PORT))

@@ -18,6 +18,7 @@ SWITCHING: Final = 101
 _LOWEST_STATUS, _LOWEST_FINAL, _HIGHEST_STATUS = 100, 200, 599
 _LENGTH_DIGITS: Final = 18
 _WITHOUT_BODY: Final = (204, 304)
+_LONG_HEAD: Final = f"a head of more than {HEAD_BYTES} bytes"
 
 
 class BadAnswer(Exception):
@@ -53,7 +54,9 @@ class Answer:
         self._parser = httptools.HttpResponseParser(self)
         self._pieces: deque[bytes] = deque()
         self._received = 0
+        self._head_bytes = 0
         self._rest = b""
+        self._left = 0  # of a body of known length, past what the parser has seen of it
         self._is_complete = False
         self._is_whole = False
         self._keeps_alive = False
@@ -66,7 +69,7 @@ class Answer:
         """The head, past whatever the program says for now. `may_switch`: a 101 is an answer, too."""
         while not self._has_head:
             if self._received > HEAD_BYTES:
-                raise BadAnswer(f"a head of more than {HEAD_BYTES} bytes")
+                raise BadAnswer(_LONG_HEAD)
             await self._feed()
         if self._status == SWITCHING and not may_switch:
             raise BadAnswer("another protocol, which was not asked for")
@@ -77,6 +80,8 @@ class Answer:
         while not self._pieces:
             if self._is_complete:
                 return None
+            if self._left:
+                return await self._feed_plain()
             await self._feed()
         return self._pieces.popleft()
 
@@ -105,6 +110,18 @@ class Answer:
             if not self._is_complete:  # what comes behind an answer is nobody's
                 raise BadAnswer(f"what it says is not HTTP: {_reason(error)}") from None
 
+    async def _feed_plain(self) -> bytes | None:
+        """Of a body whose length is known, what the parser would only copy."""
+        data = await self._stream.receive()
+        if not data:
+            self._end()
+            return None
+        taken = data[: self._left]
+        self._left -= len(taken)
+        self._has_more = len(data) > len(taken)
+        self._is_complete = self._is_whole = not self._left
+        return taken
+
     def _end(self) -> None:
         is_until_end = self._length is None and not self._is_chunked
         if not self._received:
@@ -117,6 +134,7 @@ class Answer:
         has_body = self._status not in _WITHOUT_BODY and not self._is_head_request
         if not has_body:
             self._is_complete = True
+            self._left = 0
             self._pieces.clear()
         return Head(self._status, self._headers, self._length, has_body)
 
@@ -143,6 +161,10 @@ class Answer:
         if self._has_head:
             self.trailers.append((name, value))
             return
+        # What comes at once may hold a longer one, and its end.
+        self._head_bytes += len(name) + len(value)
+        if self._head_bytes > HEAD_BYTES:
+            raise BadAnswer(_LONG_HEAD)
         if name == b"content-length":
             self._length = _parse_length(value)
         elif name == b"transfer-encoding":
@@ -159,12 +181,15 @@ class Answer:
         if self._status < _LOWEST_STATUS or self._status > _HIGHEST_STATUS:
             raise BadAnswer(f"status {self._status}")
         self._keeps_alive = self._parser.should_keep_alive()
+        if self._has_head and not self._is_chunked:
+            self._left = self._length or 0
         if not self._has_head:
             self._forget()  # a word for now, such as 100 or 103; the answer follows
 
     def on_body(self, body: bytes) -> None:
         if not self._is_complete:
             self._pieces.append(body)
+            self._left = max(0, self._left - len(body))
 
     def on_message_complete(self) -> None:
         if self._has_head:

@@ -27,6 +27,7 @@ from atoll_server.agent.messages.handshake import (
     HELLO,
     INTRODUCED,
     PROCESSES_GENERATION,
+    SOCKETS_FEATURE,
     Hello,
 )
 from atoll_server.agent.messages.ports import (
@@ -82,6 +83,7 @@ __all__ = [
     "HELLO",
     "Hello",
     "INTRODUCED",
+    "SOCKETS_FEATURE",
     "LISTENERS",
     "LISTENING",
     "LISTING",

@@ -20,6 +20,8 @@ PORTS_GENERATION: Final = 4
 """The first that connects to ports."""
 ENDS_FEATURE: Final = "ends"
 """Said by an agent that tells of every process that ends."""
+SOCKETS_FEATURE: Final = "sockets"
+"""Said by one that goes on over a socket that came with the request."""
 
 _FIRST: Final = (
     *("hello", "start", "signal", "kill_largest"),
