@@ -20,6 +20,10 @@ class Said:
     def __init__(self, *pieces: bytes) -> None:
         self._pieces = list(pieces)
 
+    @property
+    def left(self) -> int:
+        return len(self._pieces)
+
     async def receive(self) -> bytes:
         return self._pieces.pop(0) if self._pieces else b""
 
@@ -190,6 +194,19 @@ async def test_trailers_are_apart_from_headers() -> None:
 
     assert answer.trailers == [(b"x-sum", b"7")]
     assert head.headers == [(b"transfer-encoding", b"chunked"), (b"a", b"1")]
+
+
+@pytest.mark.parametrize("piece", [b"x" * 8192, b"x: y\r\n" * 1024])
+async def test_trailers_without_an_end_are_refused(piece: bytes) -> None:
+    body = OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nT: "
+    said = Said(body, *[piece] * 1000)
+    answer = Answer(said, method="GET")
+    await answer.head()
+
+    assert await answer.body() == b"hello"
+    with pytest.raises(BadAnswer):
+        await answer.body()
+    assert said.left > 900
 
 
 async def test_connection_without_an_answer_is_told_from_a_bad_one() -> None:

@@ -18,7 +18,7 @@ SWITCHING: Final = 101
 _LOWEST_STATUS, _LOWEST_FINAL, _HIGHEST_STATUS = 100, 200, 599
 _LENGTH_DIGITS: Final = 18
 _WITHOUT_BODY: Final = (204, 304)
-_LONG_HEAD: Final = f"a head of more than {HEAD_BYTES} bytes"
+_LONG_HEAD: Final = f"more than {HEAD_BYTES} bytes of headers"
 
 
 class BadAnswer(Exception):
@@ -54,6 +54,7 @@ class Answer:
         self._parser = httptools.HttpResponseParser(self)
         self._pieces: deque[bytes] = deque()
         self._received = 0
+        self._since_body = 0  # bytes that brought none of it: the parser keeps what it takes for a header's beginning
         self._head_bytes = 0
         self._rest = b""
         self._left = 0  # of a body of known length, past what the parser has seen of it
@@ -68,8 +69,6 @@ class Answer:
     async def head(self, *, may_switch: bool = False) -> Head:
         """The head, past whatever the program says for now. `may_switch`: a 101 is an answer, too."""
         while not self._has_head:
-            if self._received > HEAD_BYTES:
-                raise BadAnswer(_LONG_HEAD)
             await self._feed()
         if self._status == SWITCHING and not may_switch:
             raise BadAnswer("another protocol, which was not asked for")
@@ -96,11 +95,14 @@ class Answer:
         return self._rest
 
     async def _feed(self) -> None:
+        if self._since_body > HEAD_BYTES:
+            raise BadAnswer(_LONG_HEAD)
         data = await self._stream.receive()
         if not data:
             self._end()
             return
         self._received += len(data)
+        self._since_body += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -158,13 +160,13 @@ class Answer:
         is_fit = _NAME.fullmatch(name) and _VALUE.fullmatch(value)
         if not is_fit or len(kept) == HEADERS:
             raise BadAnswer("a header that cannot be passed on")
-        if self._has_head:
-            self.trailers.append((name, value))
-            return
-        # What comes at once may hold a longer one, and its end.
+        # What comes at once may hold more, and its end.
         self._head_bytes += len(name) + len(value)
         if self._head_bytes > HEAD_BYTES:
             raise BadAnswer(_LONG_HEAD)
+        if self._has_head:
+            self.trailers.append((name, value))
+            return
         if name == b"content-length":
             self._length = _parse_length(value)
         elif name == b"transfer-encoding":
@@ -187,6 +189,7 @@ class Answer:
             self._forget()  # a word for now, such as 100 or 103; the answer follows
 
     def on_body(self, body: bytes) -> None:
+        self._since_body = 0
         if not self._is_complete:
             self._pieces.append(body)
             self._left = max(0, self._left - len(body))
