@@ -64,7 +64,13 @@ async def test_keys_are_made_listed_and_withdrawn(
         await client.keys.delete(made.id)
 
 
-@pytest.mark.parametrize("scopes", ["", [], "read", ["sandbox:read", "nonsense"]])
+@pytest.mark.parametrize("scopes", ["read", ["sandbox:read", "nonsense"]])
 async def test_scopes_that_are_none_are_refused(client: AsyncAtoll, scopes: str) -> None:
     with pytest.raises(InvalidRequest, match="sandbox:read"):
+        await client.keys.create(scopes=scopes)
+
+
+@pytest.mark.parametrize("scopes", ["", []])
+async def test_key_without_scopes_is_refused(client: AsyncAtoll, scopes: str) -> None:
+    with pytest.raises(InvalidRequest, match="`scopes` must have 1 to 32 entries"):
         await client.keys.create(scopes=scopes)
