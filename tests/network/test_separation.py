@@ -57,12 +57,16 @@ def test_edge_has_no_way_on(attach: Attach, directory: Path) -> None:
     sandbox_id, _ = attach("allow")
     edge = NamespaceDirectory(directory / "namespaces").paths(sandbox_id).edge
 
-    def look() -> tuple[list[str], str]:
+    def look() -> dict[str, str]:
         with entered(edge):
-            forwarding = Path("/proc/sys/net/ipv4/ip_forward").read_text().strip()
-            return sorted(name for _, name in socket.if_nameindex()), forwarding
+            names = [name for _, name in socket.if_nameindex()]
+            return {name: _forwards(name) for name in names}
 
-    assert run_on_thread(look) == (["edge0", "lo"], "0")
+    assert run_on_thread(look) == {"edge0": "0", "lo": "0"}
+
+
+def _forwards(interface: str) -> str:
+    return Path(f"/proc/sys/net/ipv4/conf/{interface}/forwarding").read_text().strip()
 
 
 def test_sandboxes_do_not_reach_each_other(attach: Attach) -> None:

@@ -35,7 +35,14 @@ _ROUTE = struct.Struct("=BBBBBBBBI")
 _IFLA_IFNAME = 3
 _IFLA_MTU = 4
 _IFLA_LINKINFO = 18
+_IFLA_AF_SPEC = 26
 _IFLA_NET_NS_FD = 28
+_IFLA_NUM_TX_QUEUES = 31
+_IFLA_NUM_RX_QUEUES = 32
+_IFLA_INET_CONF = 1
+_FORWARDING = 1
+_IFLA_INET6_ADDR_GEN_MODE = 8
+_NO_ADDRESS = 1
 _INFO_KIND = 1
 _INFO_DATA = 2
 _VETH_PEER = 1
@@ -53,14 +60,15 @@ _UNICAST, _LOCAL = 1, 2
 def add_veth(name: str, peer: str, namespace: int, mtu: int) -> Message:
     """Two interfaces, joined: `name` here, and `peer` in the network namespace of that descriptor.
 
-    Both take packets of `mtu` bytes.
+    Both take packets of `mtu` bytes, and have one queue. Not told so, the kernel makes as many as there are processors,
+    and then waits for every processor twice to take all but one away again.
     """
-    largest = attribute(_IFLA_MTU, _number(mtu))
+    both = attribute(_IFLA_MTU, _number(mtu)) + _ONE_QUEUE
     place = attribute(_IFLA_NET_NS_FD, _number(namespace))
-    there = (text_attribute(_IFLA_IFNAME, peer), largest, place)
-    data = nest(_INFO_DATA, nest(_VETH_PEER, _link(0), *there))
+    there = text_attribute(_IFLA_IFNAME, peer) + both + place
+    data = nest(_INFO_DATA, nest(_VETH_PEER, _link(0), there))
     info = nest(_IFLA_LINKINFO, text_attribute(_INFO_KIND, "veth"), data)
-    body = _link(0) + text_attribute(_IFLA_IFNAME, name) + largest + info
+    body = _link(0) + text_attribute(_IFLA_IFNAME, name) + both + info
     return Message(f"make the interfaces {name} and {peer}", _NEW_LINK, body, _MAKE)
 
 
@@ -68,6 +76,23 @@ def set_up(interface: int) -> Message:
     """Let packets through an interface."""
     body = _link(interface, flags=_UP, change=_UP)
     return Message(f"set interface {interface} up", _NEW_LINK, body)
+
+
+def forbid_forwarding(interface: int) -> Message:
+    """Pass on nothing that comes by an interface. A new namespace has this from the host's first one, for all to come.
+
+    Told so and not through `/proc/sys/net`, where the kernel looks one namespace up after the other by name.
+    """
+    spec = nest(socket.AF_INET, nest(_IFLA_INET_CONF, attribute(_FORWARDING, _number(0))))
+    what = f"forbid interface {interface} to forward"
+    return Message(what, _NEW_LINK, _link(interface) + nest(_IFLA_AF_SPEC, spec))
+
+
+def forbid_ipv6_address(interface: int) -> Message:
+    """Give an interface no IPv6 address by itself, without which nothing can be sent from it."""
+    spec = nest(socket.AF_INET6, attribute(_IFLA_INET6_ADDR_GEN_MODE, bytes([_NO_ADDRESS])))
+    what = f"forbid interface {interface} an IPv6 address"
+    return Message(what, _NEW_LINK, _link(interface) + nest(_IFLA_AF_SPEC, spec))
 
 
 def add_address(interface: int, address: str, prefix: int) -> Message:
@@ -101,3 +126,8 @@ def _link(interface: int, *, flags: int = 0, change: int = 0) -> bytes:
 
 def _number(value: int) -> bytes:
     return struct.pack("=I", value)
+
+
+_ONE_QUEUE: Final = b"".join(
+    attribute(kind, _number(1)) for kind in (_IFLA_NUM_TX_QUEUES, _IFLA_NUM_RX_QUEUES)
+)

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -29,7 +30,7 @@ from atoll_server.network.link import (
     PROXY_PORT,
     SANDBOX_ADDRESS,
 )
-from atoll_server.network.netlink import NETFILTER, ROUTE, tell
+from atoll_server.network.netlink import NETFILTER, ROUTE, Message, tell
 from atoll_server.runtimes import kernel
 
 T = TypeVar("T")
@@ -175,25 +176,20 @@ def make_bare(path: Path) -> None:
 
 def _prepare_edge() -> None:
     """The rules stand before the first packet can come."""
-    _forbid_ipv6("all", "default")
-    # A new namespace has this from the host's first one.
-    Path("/proc/sys/net/ipv4/ip_forward").write_text("0", encoding="ascii")
+    lo = links.LOOPBACK
     # Every address is this one's own, so that the proxy's sockets may be it.
-    tell(ROUTE, [links.set_up(links.LOOPBACK), links.own_all()])
+    tell(ROUTE, [*_confine(lo), links.forbid_forwarding(lo), links.set_up(lo), links.own_all()])
     tell(NETFILTER, edge_rules())
 
 
 def _join(edge: BinaryIO) -> None:
     """Join the namespace of the calling thread to an edge, where the thread is afterwards."""
-    # Of the interfaces that are still to come; programs may be at `::1`.
-    _forbid_ipv6("default")
-    # Whoever somebody is inside, the low ports are free, as in Docker's containers.
-    Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").write_text("0", encoding="ascii")
     tell(ROUTE, [links.add_veth(INSIDE_LINK, EDGE_LINK, edge.fileno(), MTU)])
     link = socket.if_nametoindex(INSIDE_LINK)
     tell(
         ROUTE,
         [
+            *_confine(link),
             links.add_address(link, SANDBOX_ADDRESS, PREFIX),
             links.set_up(links.LOOPBACK),
             links.set_up(link),
@@ -202,7 +198,15 @@ def _join(edge: BinaryIO) -> None:
     )
     _enter(edge.fileno())
     link = socket.if_nametoindex(EDGE_LINK)
-    tell(ROUTE, [links.add_address(link, GATEWAY_ADDRESS, PREFIX), links.set_up(link)])
+    tell(
+        ROUTE,
+        [
+            *_confine(link),
+            links.forbid_forwarding(link),
+            links.add_address(link, GATEWAY_ADDRESS, PREFIX),
+            links.set_up(link),
+        ],
+    )
 
 
 def _listen() -> EdgeSockets:
@@ -232,12 +236,14 @@ def _rehearse() -> None:
         tell(ROUTE, [links.add_veth(INSIDE_LINK, EDGE_LINK, own.fileno(), MTU)])
 
 
-def _forbid_ipv6(*kinds: str) -> None:
-    """Have no second way of addressing. A kernel without IPv6 has no such setting."""
-    for kind in kinds:
-        with contextlib.suppress(FileNotFoundError):
-            path = Path(f"/proc/sys/net/ipv6/conf/{kind}/disable_ipv6")
-            path.write_text("1", encoding="ascii")
+def _confine(interface: int) -> Sequence[Message]:
+    """Have no second way of addressing."""
+    return [links.forbid_ipv6_address(interface)] if _knows_ipv6() else []
+
+
+@functools.cache
+def _knows_ipv6() -> bool:
+    return Path("/proc/net/if_inet6").exists()
 
 
 def _within(namespace: Path, work: Callable[[], T]) -> T:

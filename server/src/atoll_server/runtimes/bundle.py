@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from atoll_server.runtimes.base import SOCKET_NAME, Launch, Staged
@@ -48,6 +49,8 @@ READONLY_PATHS: tuple[str, ...] = (
     "/proc/sys",
     "/proc/sysrq-trigger",
 )
+# Whoever somebody is inside, the low ports are free, as in Docker's containers.
+SYSCTLS: Mapping[str, str] = {"net.ipv4.ip_unprivileged_port_start": "0"}
 _SHM_SHARE = 4
 
 
@@ -89,6 +92,7 @@ def confine_to_host_kernel(
             "namespaces": [*linux["namespaces"], user, {"type": "cgroup"}],
             "uidMappings": mapping,
             "gidMappings": mapping,
+            "sysctl": dict(SYSCTLS),
             "seccomp": render_seccomp(),
         }
     }
