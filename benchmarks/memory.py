@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
+from atoll import Sandbox
 from benchmarks.bare import TRUE
 from benchmarks.bench import Bench
-from benchmarks.measure import Row
+from benchmarks.measure import Call, Row, Series, interleave
 from benchmarks.promises import IDLE_CONTAINER, IDLE_GVISOR
 
 FAMILY = "memory"
@@ -57,22 +58,36 @@ def run(bench: Bench) -> Iterator[Row]:
     """The server itself, then idle sandboxes of every runtime."""
     yield Row(FAMILY, "server, no sandbox", "MiB", resident_mb(bench.server.pid))
     for runtime in bench.runtimes:
-        yield _idle(bench, runtime)
+        yield from _idle(bench, runtime)
 
 
-def _idle(bench: Bench, runtime: str) -> Row:
-    """MemAvailable before and after many idle sandboxes, divided by their number. All of them answer then."""
+def _idle(bench: Bench, runtime: str) -> Iterator[Row]:
+    """MemAvailable before and after many idle sandboxes, divided by their number. All of them answer then.
+
+    Then what one more takes to be made beside them.
+    """
     count = bench.rounds(IDLE[runtime], 10)
     bench.say(f"{count} idle sandboxes, {runtime}")
+    alone = _create(bench, runtime)
     before = _available_mb()
     with bench.sandboxes(runtime, count) as made:
         used = (before - _available_mb()) / count
         for sandbox in made:
             sandbox.exec(TRUE, check=True)
+        beside = _create(bench, runtime)
     promise, allowed = _PROMISES[runtime], ALLOWED_MB[runtime]
-    return Row(
-        FAMILY, f"{runtime}, idle, each of {count}", "MiB", used, "allowed", allowed, promise
-    )
+    yield Row(FAMILY, f"{runtime}, idle, each of {count}", "MiB", used, "allowed", allowed, promise)
+    name = f"{runtime}, create with no pool beside {count}, p50"
+    yield Row(FAMILY, name, "ms", beside.median_ms, "alone, p50", alone.median_ms)
+
+
+def _create(bench: Bench, runtime: str) -> Series:
+    made: list[Sandbox] = []
+    subjects: dict[str, Call] = {
+        "create": lambda: made.append(bench.unix.sandboxes.create(image="host", runtime=runtime))
+    }
+    after: dict[str, Call] = {"create": lambda: made.pop().terminate()}
+    return interleave(subjects, rounds=bench.rounds(30, 6), after=after)["create"]
 
 
 def resident_mb(pid: int) -> float:

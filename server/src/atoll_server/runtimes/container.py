@@ -37,10 +37,11 @@ class Crun:
     def __init__(self, program: str, paths: oci.Paths) -> None:
         self._program = program
         self._paths = paths
+        self._starter = oci.Starter(program, paths)
         self._filter: str | None = None
 
     def start(self, launch: Launch) -> int:
-        pid = oci.start(launch, self._paths, lambda staged: self._order(launch, staged))
+        pid = self._starter.start(launch, lambda staged: self._order(launch, staged))
         if self._filter is None:
             self._filter = self._read_filter(launch.sandbox_id)
         return pid
@@ -79,9 +80,10 @@ class Runc:
     def __init__(self, program: str, paths: oci.Paths) -> None:
         self._program = program
         self._paths = paths
+        self._starter = oci.Starter(program, paths)
 
     def start(self, launch: Launch) -> int:
-        return oci.start(launch, self._paths, lambda staged: self._order(launch, staged))
+        return self._starter.start(launch, lambda staged: self._order(launch, staged))
 
     def forget(self, sandbox_id: SandboxId) -> None:
         # Unlike crun, runc made control groups in hierarchies that we do not use; it takes them away itself.

@@ -65,9 +65,10 @@ class Runsc:
     def __init__(self, program: str, paths: oci.Paths) -> None:
         self._program = program
         self._paths = paths
+        self._starter = oci.Starter(program, paths)
 
     def start(self, launch: Launch) -> int:
-        return oci.start(launch, self._paths, lambda staged: self._order(launch, staged))
+        return self._starter.start(launch, lambda staged: self._order(launch, staged))
 
     def forget(self, sandbox_id: SandboxId) -> None:
         # `runsc delete` took two seconds where this takes none: its notes are a few files named after the sandbox.

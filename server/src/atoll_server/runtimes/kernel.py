@@ -25,6 +25,7 @@ MS_BIND = 0x1000
 MS_REC = 0x4000
 MS_PRIVATE = 0x40000
 
+_CLONE_FS = 0x00000200
 _CLONE_NEWNS = 0x00020000
 _MNT_DETACH = 2
 _AT_FDCWD = -100
@@ -36,6 +37,11 @@ _MOUNT_ATTR_RDONLY = 0x1
 _MOUNT_ATTR_NOSUID = 0x2
 _MOUNT_ATTR_NODEV = 0x4
 _MOUNT_ATTR_IDMAP = 0x00100000
+_ATTRIBUTES = (
+    (MS_RDONLY, _MOUNT_ATTR_RDONLY),
+    (MS_NOSUID, _MOUNT_ATTR_NOSUID),
+    (MS_NODEV, _MOUNT_ATTR_NODEV),
+)
 _SYS_OPEN_TREE = 428
 _SYS_MOVE_MOUNT = 429
 _SYS_MOUNT_SETATTR = 442
@@ -97,6 +103,17 @@ def enter_private_mounts() -> None:
     mount(None, "/", None, MS_REC | MS_PRIVATE)
 
 
+def enter_copied_mounts(namespace: int) -> None:
+    """The same, with the mounts of the mount namespace of that descriptor, in which none are shared.
+
+    The thread's directory is then the root of these.
+    """
+    # Only who shares no directories with other threads may change to a mount namespace.
+    _check(_libc.unshare(_CLONE_FS), "unshare directories")
+    _check(_libc.setns(namespace, _CLONE_NEWNS), "enter mount namespace")
+    _check(_libc.unshare(_CLONE_NEWNS), "unshare mount namespace")
+
+
 def mount(
     source: str | None, target: str, kind: str | None, flags: int = 0, data: str | None = None
 ) -> None:
@@ -126,25 +143,35 @@ def unmount(target: str) -> None:
             raise OSError(number, f"umount {target}: {os.strerror(number)}")
 
 
-def attach_copy(source: str, target: str, *, user_namespace: int | None) -> None:
-    """Attach a read-only copy of the mount at `source` to `target`, its owners mapped through `user_namespace`."""
-    flags = _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC
+def take_copy(source: str, *, user_namespace: int | None = None, flags: int = 0) -> int:
+    """A descriptor of a copy of the mount at `source`, to be attached anywhere, its owners mapped through
+    `user_namespace`. Of `flags` there may be MS_RDONLY, MS_NOSUID and MS_NODEV, more than what the mount has already.
+    """
     tree = _check(
-        _libc.syscall(_SYS_OPEN_TREE, _AT_FDCWD, os.fsencode(source), flags), f"open_tree {source}"
+        _libc.syscall(
+            _SYS_OPEN_TREE, _AT_FDCWD, os.fsencode(source), _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC
+        ),
+        f"open_tree {source}",
     )
     try:
-        attributes = _MOUNT_ATTR_RDONLY | _MOUNT_ATTR_NOSUID | _MOUNT_ATTR_NODEV
+        attributes = sum(attribute for flag, attribute in _ATTRIBUTES if flags & flag)
         if user_namespace is not None:
             attributes |= _MOUNT_ATTR_IDMAP
         record = struct.pack("QQQQ", attributes, 0, 0, user_namespace or 0)
         result = _libc.syscall(_SYS_MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH, record, len(record))
         _check(result, f"mount_setattr {source}")
-        result = _libc.syscall(
-            _SYS_MOVE_MOUNT, tree, b"", _AT_FDCWD, os.fsencode(target), _MOVE_MOUNT_F_EMPTY_PATH
-        )
-        _check(result, f"move_mount {target}")
-    finally:
+    except BaseException:
         os.close(tree)
+        raise
+    return tree
+
+
+def attach(tree: int, target: str) -> None:
+    """Let a copy that was taken appear at `target`."""
+    result = _libc.syscall(
+        _SYS_MOVE_MOUNT, tree, b"", _AT_FDCWD, os.fsencode(target), _MOVE_MOUNT_F_EMPTY_PATH
+    )
+    _check(result, f"move_mount {target}")
 
 
 def watch_changes(file: Path) -> int:

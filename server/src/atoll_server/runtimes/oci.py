@@ -3,17 +3,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 import select
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from atoll_server import host
 from atoll_server.runtimes import kernel
+from atoll_server.runtimes.backdrop import Backdrop
 from atoll_server.runtimes.base import Launch, RuntimeFailed, Staged
 from atoll_server.runtimes.stage import build_stage
 
@@ -68,13 +71,20 @@ class Order:
     pace: Pace = DEFAULT_PACE
 
 
-def start(launch: Launch, paths: Paths, prepare: Callable[[Staged], Order]) -> int:
-    """Build the root, write the bundle, run the runtime in the group, and wait for the agent."""
-    staged = build_stage(launch, agent=paths.agent)
-    order = prepare(staged)
-    (staged.bundle / "config.json").write_text(json.dumps(order.config))
-    order.pace.set()
-    return launch_in_group(launch, order.argv, staged.pid_file, env=order.env)
+class Starter:
+    """Starts sandboxes by one runtime's program."""
+
+    def __init__(self, program: str, paths: Paths) -> None:
+        self._agent = paths.agent
+        self._backdrop = Backdrop(Path(shutil.which(program) or program), paths.state)
+
+    def start(self, launch: Launch, prepare: Callable[[Staged], Order]) -> int:
+        """Build the root, write the bundle, run the runtime in the group, and wait for the agent."""
+        staged = build_stage(launch, agent=self._agent, backdrop=self._backdrop)
+        order = prepare(staged)
+        (staged.bundle / "config.json").write_bytes(msgspec.json.encode(order.config))
+        order.pace.set()
+        return launch_in_group(launch, order.argv, staged.pid_file, env=order.env)
 
 
 def launch_in_group(

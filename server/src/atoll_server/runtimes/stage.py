@@ -9,11 +9,16 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 from atoll_server.runtimes import kernel
+from atoll_server.runtimes.backdrop import Backdrop
 from atoll_server.runtimes.base import Launch, Staged, Tree
 from atoll_server.runtimes.bundle import AGENT_PATH
+from atoll_server.runtimes.disk import Layer
 
 STAGE = Path("/run/atoll/stage")
 
@@ -21,32 +26,81 @@ _STAGE_SIZE = "size=1m,nr_inodes=1k,mode=0755"
 # A sandbox's root is nobody on the host, and must pass through what is made here.
 _UMASK = 0o022
 _LAYER_FLAGS = kernel.MS_NOSUID | kernel.MS_NODEV
+_READ_ONLY_FLAGS = kernel.MS_RDONLY | _LAYER_FLAGS
 # What is deleted inside is freed on the host; inode tables are not written out in the background (megabytes each).
 _DISK_OPTIONS = "discard,noinit_itable"
 
 
-def build_stage(launch: Launch, *, agent: Path) -> Staged:
+@dataclass(frozen=True)
+class _Tree:
+    """A tree of the root: its layers, which are descriptors of mounts, and who its directory belongs to."""
+
+    layers: Sequence[int]
+    target: str
+    top: os.stat_result
+
+
+@dataclass(frozen=True)
+class _Props:
+    """What a stage is made of, taken from the host's mounts: descriptors, and the name of the disk's device."""
+
+    disk: str
+    trees: Sequence[_Tree]
+    agent: int
+    control: int
+
+
+def build_stage(launch: Launch, *, agent: Path, backdrop: Backdrop) -> Staged:
     """Enter a private mount namespace and build the root there.
 
-    The calling thread stays in that namespace; see `kernel.enter_private_mounts`. Everything lies below one path that
+    The calling thread stays in that namespace; see `Backdrop.enter`. Everything lies below one path that
     every user may pass through, as a sandbox's root is nobody on the host, wherever the server keeps its things.
     """
-    kernel.enter_private_mounts()
-    # The thread has left the others' umask with their mounts: this is its own, and that of the runtime it starts.
-    os.umask(_UMASK)
     STAGE.mkdir(mode=0o755, parents=True, exist_ok=True)
-    _hide_unified_cgroups()
+    with ExitStack() as held:
+        props = _take_props(launch, agent, held)
+        backdrop.enter()
+        # The thread has left the others' umask with their mounts: this is its own, and that of the runtime it starts.
+        os.umask(_UMASK)
+        return _set_up(props, launch.ids.first if launch.ids else 0)
+
+
+def _take_props(launch: Launch, agent: Path, held: ExitStack) -> _Props:
+    def hold(descriptor: int) -> int:
+        held.callback(os.close, descriptor)
+        return descriptor
+
+    def take_tree(tree: Tree) -> _Tree:
+        layers = [
+            hold(
+                kernel.take_copy(
+                    str(layer), user_namespace=launch.user_namespace, flags=_READ_ONLY_FLAGS
+                )
+            )
+            for layer in tree.layers
+        ]
+        return _Tree(layers, tree.target, os.stat(tree.layers[0]))
+
+    device, descriptor = kernel.attach_loop(launch.disk)
+    hold(descriptor)
+    return _Props(
+        device,
+        [take_tree(tree) for tree in launch.root.trees],
+        hold(kernel.take_copy(str(agent), flags=_READ_ONLY_FLAGS)),
+        hold(kernel.take_copy(str(launch.control))),
+    )
+
+
+def _set_up(props: _Props, owner: int) -> Staged:
     kernel.mount("tmpfs", str(STAGE), "tmpfs", _LAYER_FLAGS, _STAGE_SIZE)
     disk, root, control = (STAGE / name for name in ("disk", "root", "control"))
     for directory in (disk, root, control):
         directory.mkdir()
-    _mount_disk(launch.disk, disk)
-    for number, tree in enumerate(launch.root.trees):
-        _mount_tree(
-            launch, tree, lower=STAGE / f"lower-{number}", upper=disk / str(number), root=root
-        )
-    kernel.bind(str(agent), f"{root}{AGENT_PATH}", kernel.MS_RDONLY | _LAYER_FLAGS)
-    kernel.bind(str(launch.control), str(control))
+    kernel.mount(props.disk, str(disk), "ext4", _LAYER_FLAGS, _DISK_OPTIONS)
+    for number, tree in enumerate(props.trees):
+        _overlay(tree, STAGE / f"lower-{number}", Layer.at(disk, number), root, owner)
+    kernel.attach(props.agent, f"{root}{AGENT_PATH}")
+    kernel.attach(props.control, str(control))
     return Staged(STAGE, root, control)
 
 
@@ -59,34 +113,17 @@ def make_passable(directory: Path, *, mode: int = 0o711) -> None:
     directory.chmod(mode)
 
 
-def _hide_unified_cgroups() -> None:
-    """On a hybrid host, take the v2 tree out of sight: crun refuses to start where it sees both versions."""
-    kernel.unmount("/sys/fs/cgroup/unified")
-
-
-def _mount_disk(image: Path, target: Path) -> None:
-    device, descriptor = kernel.attach_loop(image)
-    try:
-        kernel.mount(device, str(target), "ext4", _LAYER_FLAGS, _DISK_OPTIONS)
-    finally:
-        os.close(descriptor)
-
-
-def _mount_tree(launch: Launch, tree: Tree, *, lower: Path, upper: Path, root: Path) -> None:
-    """Overlay one tree with a writable layer. Its files keep their owners' numbers, shifted into the id range."""
+def _overlay(tree: _Tree, lower: Path, upper: Layer, root: Path, owner: int) -> None:
+    """Lay a writable layer over one tree. Its files keep their owners' numbers, shifted to begin with `owner`."""
     lower.mkdir()
     lowers = [lower / str(number) for number in range(len(tree.layers))]
     for layer, place in zip(tree.layers, lowers, strict=True):
         place.mkdir()
-        kernel.attach_copy(str(layer), str(place), user_namespace=launch.user_namespace)
-    files, work = upper / "files", upper / "work"
-    owner = launch.ids.first if launch.ids else 0
-    source = os.stat(tree.layers[0])
-    for directory in (upper, files, work):
-        directory.mkdir(exist_ok=True)
-    os.chown(files, owner + source.st_uid, owner + source.st_gid)
-    os.chmod(files, source.st_mode & 0o7777)
-    options = f"lowerdir={':'.join(map(str, lowers))},upperdir={files},workdir={work}"
+        kernel.attach(layer, str(place))
+    upper.make()
+    os.chown(upper.files, owner + tree.top.st_uid, owner + tree.top.st_gid)
+    os.chmod(upper.files, tree.top.st_mode & 0o7777)
+    options = f"lowerdir={':'.join(map(str, lowers))},upperdir={upper.files},workdir={upper.work}"
     target = str(root) if tree.target == "/" else f"{root}{tree.target}"
     kernel.mount("overlay", target, "overlay", _LAYER_FLAGS, options)
 
@@ -95,5 +132,5 @@ def place_program(staged: Staged, program: str) -> Path:
     """Show a program of the host beside the root, where nobody can write to it, not even by a process that runs it."""
     placed = staged.bundle / "program"
     placed.touch()
-    kernel.bind(shutil.which(program) or program, str(placed), kernel.MS_RDONLY | _LAYER_FLAGS)
+    kernel.bind(shutil.which(program) or program, str(placed), _READ_ONLY_FLAGS)
     return placed
