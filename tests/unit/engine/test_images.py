@@ -52,6 +52,8 @@ def test_a_directory_lies_between_our_mount_points_and_our_defaults(
     assert (root.target, middle) == ("/", tree)
     assert {str(path.relative_to(frame)) for path in frame.rglob("*")} == {
         "dev",
+        "etc",
+        "etc/resolv.conf",
         "proc",
         "run",
         "run/atoll",

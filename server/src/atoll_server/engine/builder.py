@@ -8,7 +8,7 @@ import contextlib
 import errno
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 
 from atoll_server.agent.client import AgentClient
@@ -21,7 +21,6 @@ from atoll_server.engine.site import Site
 from atoll_server.engine.sites import Sites
 from atoll_server.engine.threads import in_thread
 from atoll_server.network.egress import NetworkFailed
-from atoll_server.network.link import GATEWAY_ADDRESS
 
 _log = logging.getLogger(__name__)
 
@@ -123,9 +122,8 @@ class Builder:
         try:
             await blank.agent.hello(HANDSHAKE_TIMEOUT)
             await self.configure(blank.agent)
-            await _make_workdir(blank, blank.workdir)
-            if blank.site.network is not None:
-                await _name_resolver(blank.agent)
+            if not self._sites.has_workdir(blank.site.spec):
+                await _make_workdir(blank, blank.workdir)
         except errors.InvalidConfig:
             await self.remove(blank)
             raise
@@ -166,15 +164,6 @@ async def _make_workdir(blank: Blank, workdir: str) -> None:
         raise errors.InvalidConfig(
             f"workdir {workdir!r} cannot be made: {error.message}", sandbox_id=blank.id
         ) from error
-
-
-async def _name_resolver(agent: AgentClient) -> None:
-    """Have programs inside ask the one name server that they can reach, whatever their image says."""
-
-    async def content() -> AsyncIterator[bytes]:
-        yield f"nameserver {GATEWAY_ADDRESS}\n".encode()
-
-    await agent.write(b"/etc/resolv.conf", content(), mode=0o644)
 
 
 def _building_error(error: Exception, sandbox_id: SandboxId) -> errors.EngineError:

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from atoll_server.engine.errors import InvalidConfig
-from atoll_server.engine.skeletons import Skeletons
+from atoll_server.engine.skeletons import Skeletons, is_in_host
 from atoll_server.runtimes.base import RootFilesystem, Tree
 
 HOST = "host"
@@ -79,14 +79,23 @@ class Images:
 
     def resolve(self, name: str) -> RootFilesystem:
         """The trees of image `name`, as the host is now. Blocks. Raises what `check` does."""
-        self.check(name)
-        image = self._images[name]
-        while image.alias_of is not None:
-            image = self._images[image.alias_of]
+        image = self._find(name)
         if image.directory is not None:
             layers = (self._skeletons.frame(), image.directory, self._skeletons.base())
             return RootFilesystem((Tree(layers, "/"),))
         return RootFilesystem((Tree((self._skeletons.host(),), "/"), Tree((Path("/usr"),), "/usr")))
+
+    def has_directory(self, name: str, directory: str) -> bool:
+        """Whether an image is known to have it; an operator's tree may have any. Raises what `check` does."""
+        return self._find(name).directory is None and is_in_host(directory)
+
+    def _find(self, name: str) -> Image:
+        """What a name stands for in the end."""
+        self.check(name)
+        image = self._images[name]
+        while image.alias_of is not None:
+            image = self._images[image.alias_of]
+        return image
 
     def _names(self) -> str:
         names = [repr(name) for name in self._images]

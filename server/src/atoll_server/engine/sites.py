@@ -125,6 +125,10 @@ class Sites:
         self._remember_secrets(site)
         return site
 
+    def has_workdir(self, spec: SandboxSpec) -> bool:
+        """Whether its working directory is known to be there from the beginning."""
+        return self._images.has_directory(spec.image, spec.workdir)
+
     def is_alive(self, site: Site) -> bool:
         """Whether its first process still runs. A pid that was given to another program is not in the group."""
         return site.pid is not None and site.pid in site.group.pids()

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -13,9 +14,10 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from atoll_server.network.link import GATEWAY_ADDRESS
 from atoll_server.runtimes.stage import make_passable
 
-_LAYOUT_VERSION = "2"
+_LAYOUT_VERSION = "3"
 _USER_ID = 1000
 _DIRECTORIES: Mapping[str, int] = {
     "dev": 0o755,
@@ -47,6 +49,7 @@ _DIRECTORIES: Mapping[str, int] = {
 # What the runtime and the agent need for themselves, and where a link would lead a mount elsewhere.
 _FRAME: Sequence[str] = (
     "dev",
+    "etc",
     "proc",
     "run",
     "run/atoll",
@@ -56,6 +59,8 @@ _FRAME: Sequence[str] = (
     "tmp/.X11-unix",
 )
 _AGENT = "run/atoll/agent"
+# The one name server that a sandbox can reach, whatever its image says.
+_RESOLVER = f"nameserver {GATEWAY_ADDRESS}\n"
 _OWNED_BY_USER = ("home/user",)
 _LIBRARY_LINKS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 _ETC: Mapping[str, str] = {
@@ -66,7 +71,7 @@ _ETC: Mapping[str, str] = {
     "group": "root:x:0:\ndaemon:x:1:\ntty:x:5:\nstaff:x:50:\nuser:x:1000:\nnogroup:x:65534:\n",
     "hosts": "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n",
     "hostname": "atoll\n",
-    "resolv.conf": "",
+    "resolv.conf": _RESOLVER,
     "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\nservices: files\nprotocols: files\n",
     "shells": "/bin/sh\n/bin/bash\n",
     "profile": "export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n",
@@ -120,7 +125,7 @@ class Skeletons:
         return _ensure(self._directory / f"host-{_host_fingerprint()}", _build_host)
 
     def frame(self) -> Path:
-        """Mount points, as plain directories whatever an image has there."""
+        """Mount points, as plain directories whatever an image has there, and how names are resolved."""
         return _ensure(self._directory / f"frame-{_LAYOUT_VERSION}", _build_frame)
 
     def base(self) -> Path:
@@ -128,12 +133,16 @@ class Skeletons:
         return _ensure(self._directory / f"base-{_LAYOUT_VERSION}", _build_base)
 
 
+def is_in_host(directory: str) -> bool:
+    """Whether the image `host` has this directory, written without detours."""
+    return directory == "/" or directory.removeprefix("/") in _DIRECTORIES
+
+
 def _host_fingerprint() -> str:
     digest = hashlib.sha256(_LAYOUT_VERSION.encode())
     for name in _COPIED_FROM_ETC:
-        path = Path("/etc", name)
-        if path.exists():
-            digest.update(f"{name} {path.stat().st_mtime_ns}\n".encode())
+        with contextlib.suppress(FileNotFoundError):
+            digest.update(f"{name} {os.stat(f'/etc/{name}').st_mtime_ns}\n".encode())
     return digest.hexdigest()[:12]
 
 
@@ -166,6 +175,7 @@ def _build_host(root: Path) -> None:
 
 def _build_frame(root: Path) -> None:
     _make_directories(root, _FRAME)
+    _make_file(root / "etc" / "resolv.conf", _RESOLVER)
     _make_file(root / _AGENT, mode=0o755)
 
 
