@@ -3,10 +3,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
 import struct
+import subprocess
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -154,6 +158,95 @@ def test_frame_with_a_forged_sender_comes_out_nowhere(
         assert not any(
             MARK in frame for heard in (host, neighbour, world) for frame in drain(heard)
         )
+
+
+OWN = {
+    "another address": (
+        "ip address add 100.64.0.77/24 dev eth0",
+        "ip route replace default via 100.64.0.1 src 100.64.0.77",
+    ),
+    "the gateway's own address": (
+        "ip address add 100.64.0.1/32 dev lo",
+        "ip route replace default dev eth0",
+    ),
+    "another hardware address": (
+        "ip link set eth0 down",
+        "ip link set eth0 address 02:00:00:00:00:99 up",
+        "ip route replace default via 100.64.0.1",
+    ),
+    "promiscuous, and with a bridge": (
+        "ip link add bridge0 type bridge",
+        "ip link add tail0 type veth peer name tail1",
+        "ip link set tail0 master bridge0 up",
+        "ip link set bridge0 up promisc on",
+        "ip link set eth0 promisc on",
+    ),
+    "IPv6": (
+        "sysctl -qw net.ipv6.conf.eth0.disable_ipv6=0",
+        "ip -6 address add fd00::2/64 dev eth0 nodad",
+        "ip -6 route replace default dev eth0",
+    ),
+    "a neighbour that it made up": (
+        "ip neighbour replace 100.64.0.1 lladdr ff:ff:ff:ff:ff:ff dev eth0",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", OWN)
+def test_owner_of_its_namespace_gets_nowhere_else(
+    attach: Attach, internet: Internet, what: str
+) -> None:
+    """For a sandbox that has got hold of CAP_NET_ADMIN over what is its own."""
+    _, inside = attach({"allow": ["a.test"]})
+    _, other = attach({"allow": ["a.test"]})
+    listener = other.run(lambda: socket.create_server((SANDBOX_ADDRESS, 8080)))
+
+    inside.run(lambda: _run_all(OWN[what]))
+
+    with listener:
+        listener.setblocking(False)
+        for family, address in (
+            (socket.AF_INET, (SANDBOX_ADDRESS, 8080)),
+            (socket.AF_INET, (OTHER, 80)),
+            (socket.AF_INET, ("169.254.169.254", 80)),
+            (socket.AF_INET6, ("fd00::1", 15_001)),
+        ):
+            inside.run(partial(_try, family, address))
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+    assert internet.requests == []
+    assert other.https("a.test").status == 200
+
+
+def test_sandbox_that_takes_its_link_away_harms_itself_alone(
+    attach: Attach, egress: Egress
+) -> None:
+    sandbox_id, inside = attach("allow")
+    _, other = attach("allow")
+
+    inside.run(lambda: _run_all(["ip link delete eth0"]))
+
+    with pytest.raises(OSError, match="unreachable"):
+        inside.connect(SHARED, ECHO_PORT)
+    egress.update(sandbox_id, parse_policy({"allow": ["a.test"]}))
+    assert egress.report(sandbox_id).statistics.open_connections == 0
+    assert other.exchange(SHARED, ECHO_PORT, b"hello") == b"hello"
+    egress.detach(sandbox_id)
+    assert sandbox_id not in egress.list()
+
+
+def _run_all(commands: Iterable[str]) -> None:
+    for command in commands:
+        subprocess.run(command.split(), check=True, timeout=20)
+
+
+def _try(family: int, address: tuple[str, int]) -> None:
+    """Say something to whoever answers there, if anybody does."""
+    with socket.socket(family) as tried, contextlib.suppress(OSError):
+        tried.settimeout(1)
+        tried.connect(address)
+        tried.sendall(b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n")
+        tried.recv(1)
 
 
 def drain(heard: socket.socket) -> list[bytes]:

@@ -85,9 +85,7 @@ def test_mounts_of_the_host_do_not_change(sandbox: Sandbox, user: str) -> None:
 
 def _mounts_of_the_host() -> list[str]:
     """But for what servers, also others of this host, mount for their sandboxes, of which one may just come or go."""
-    return [
-        line for line in Path("/proc/mounts").read_text().splitlines() if "/control/sb_" not in line
-    ]
+    return [line for line in Path("/proc/mounts").read_text().splitlines() if "/sb_" not in line]
 
 
 def test_devices_that_are_made_open_nothing(sandbox: Sandbox) -> None:

@@ -126,6 +126,18 @@ def test_token_does_not_stay_in_the_address_of_a_browser(
     assert went_on.told["target"] == "/page?a=1"
 
 
+@pytest.mark.parametrize("path", ["//evil.example/", "/\\evil.example/", "/\\/evil.example/"])
+def test_moving_a_token_out_of_an_address_leads_to_no_other_host(
+    server: ServerProcess, private: PortInfo, path: str
+) -> None:
+    """A link to a preview that one trusts could lead anywhere."""
+    door = Visitor.of(server, private)
+
+    moved = door.ask(f"{path}?{TOKEN}={private.token}", headers={"Accept": "text/html"})
+
+    assert (moved.status, moved.header("location")) == (302, "/evil.example/")
+
+
 def test_token_does_not_reach_the_servers_log(server: ServerProcess, private: PortInfo) -> None:
     door, token = Visitor.of(server, private), private.token or ""
 

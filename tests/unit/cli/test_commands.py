@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from atoll import errors
 from atoll.cli import _exits, _values, app
+from atoll.cli._app import COMMANDS
 from tests.unit.cli.conftest import Atoll
 from tests.unit.sdk import samples
 from tests.unit.sdk.scripted_server import Answer, ScriptedServer, answer_error, answer_json
@@ -319,3 +320,50 @@ def test_times_have_units(text: str, milliseconds: int) -> None:
 )
 def test_places_are_here_or_in_a_sandbox(text: str, place: tuple[str | None, str]) -> None:
     assert _values.parse_place(text) == place
+
+
+def test_help_names_every_command(atoll: Atoll) -> None:
+    shown = atoll("--help").stdout
+
+    assert [name for name in COMMANDS if f"│ {name} " not in shown] == []
+
+
+@pytest.mark.parametrize("command", [(), ("run",), ("keys",), ("keys", "create")])
+def test_help_says_of_no_flag_that_it_takes_a_value(atoll: Atoll, command: tuple[str, ...]) -> None:
+    shown = atoll(*command, "--help").stdout
+
+    assert "--help" in shown
+    assert "bool" not in shown.lower()
+
+
+def test_help_is_as_wide_as_its_terminal(atoll: Atoll, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not as wide as the lines of the source."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    shown = atoll("run", "--help").stdout
+
+    assert "Ends with the command's own status: 124 when its timeout ended it, 126 or 127" in shown
+
+
+@pytest.mark.parametrize(
+    ("written", "hint"), [("rnu", "did you mean `run`?"), ("qqq", "`atoll --help` lists them")]
+)
+def test_command_that_there_is_not_is_said_with_what_there_is(
+    atoll: Atoll, written: str, hint: str
+) -> None:
+    done = atoll(written)
+
+    assert done.exit_code == 2
+    assert f"there is no command `{written}`" in done.stderr
+    assert hint in done.stderr
+
+
+def test_file_of_ours_that_is_missing_is_named_without_numbers(
+    atoll: Atoll, scripted: ScriptedServer, tmp_path: Path
+) -> None:
+    scripted.script += [INFO, MISSING]
+
+    done = atoll("cp", str(tmp_path / "missing"), "sb_0123456789:/tmp/")
+
+    assert done.exit_code == 1
+    assert done.stderr.startswith("atoll: no such file or directory: /")

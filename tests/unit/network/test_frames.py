@@ -97,6 +97,15 @@ def test_nothing_follows_a_frame_that_closes() -> None:
     assert mask.feed(b"more") == b""
 
 
+def test_short_frames_that_wait_are_few() -> None:
+    """Each costs more than its bytes, and a host may send them while what they hold may become a value."""
+    mask = FrameMask([Secret("KEY", PLACEHOLDER, ("a.test",), None, "a" * 30_000)])
+    mask.feed(frame(TEXT, b"a", is_last=False))
+
+    with pytest.raises(BadFrames):
+        mask.feed(frame(CONTINUED, b"a", is_last=False) * 2000)
+
+
 def test_long_frames_pass() -> None:
     data = frame(TEXT, VALUE + b"y" * 70_000)
 

@@ -82,16 +82,17 @@ def test_pair_names_both_ends_and_the_other_namespace(
 ) -> None:
     message = links.add_veth(name, peer, fd, mtu)
 
-    largest = (4, struct.pack("=I", mtu))
+    one = struct.pack("=I", 1)
+    both = [(4, struct.pack("=I", mtu)), (31, one), (32, one)]
     found = dict(read_attributes(message.body[16:]))
     assert found[3] == name.encode() + b"\0"
-    assert largest in found.items()
+    assert set(both) <= set(found.items())
     info = dict(read_attributes(found[18]))
     assert info[1] == b"veth\0"
     ((kind, end),) = read_attributes(info[2])
     assert kind == 1
     other = (28, struct.pack("=I", fd))
-    assert read_attributes(end[16:]) == [(3, peer.encode() + b"\0"), largest, other]
+    assert read_attributes(end[16:]) == [(3, peer.encode() + b"\0"), *both, other]
 
 
 def test_address_and_routes_as_rtnetlink_has_them() -> None:
@@ -103,6 +104,16 @@ def test_address_and_routes_as_rtnetlink_has_them() -> None:
     )
     assert links.own_all().body.hex() == "02000000fe03fe0200000000" + "0800040001000000"
     assert links.set_up(2).body.hex() == "00000000020000000100000001000000"
+
+
+def test_confining_an_interface_as_rtnetlink_has_it() -> None:
+    head = "00000000020000000000000000000000"
+    assert links.forbid_forwarding(2).body.hex() == (
+        head + "14001a80" + "10000280" + "0c000180" + "0800010000000000"
+    )
+    assert links.forbid_ipv6_address(2).body.hex() == (
+        head + "10001a80" + "0c000a80" + "0500080001000000"
+    )
 
 
 def test_rules_are_one_batch() -> None:

@@ -147,6 +147,29 @@ def test_mask_holds_back_less_than_a_value(data: bytes, sizes: list[int]) -> Non
         assert fed - told < len(VALUE)
 
 
+@pytest.mark.parametrize("end", [b"a", b"b", b"c"])
+def test_a_stream_made_for_its_values_is_not_looked_at_for_long(end: bytes) -> None:
+    """Compared at each of its places, one piece of it would take a second, and all of these this test's time."""
+    long, other = "a" * 20_000 + "b", "c" * 8
+    secrets = [Secret("KEY", PLACEHOLDER, ("a.test",), None, value) for value in (long, other)]
+    mask, piece = Mask(secrets), b"a" * 65_535 + end
+
+    told = b"".join(mask.feed(piece) for _ in range(120)) + mask.finish()
+
+    hidden = HELD.ljust(len(long), b"*")
+    assert told == (piece * 120).replace(long.encode(), hidden)
+
+
+def test_what_often_looks_like_a_beginning_is_held_back_like_one() -> None:
+    mask = Mask([Secret("KEY", PLACEHOLDER, ("a.test",), None, "a" * 20_000 + "b")])
+    stream = b"a" * 30_000 + b"c"
+
+    told = mask.feed(stream)
+
+    assert len(stream) - len(told) < 20_001
+    assert told + mask.finish() == stream
+
+
 def test_mask_is_filled_up_for_values_longer_than_a_placeholder() -> None:
     mask = Mask([Secret("KEY", PLACEHOLDER, ("a.test",), None, "v" * 50)])
 

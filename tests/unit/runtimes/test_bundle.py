@@ -108,6 +108,32 @@ def test_clone3_is_unknown_so_that_clone_s_flags_can_be_checked() -> None:
     assert clone["args"][0]["value"] & 0x10020000 == 0x10020000
 
 
+def test_every_socket_option_is_allowed_but_lingering_which_appears_to_be_set() -> None:
+    """Where the server's sockets cannot refuse descriptors, which it would wait to close."""
+    assert {"names": ["setsockopt"], "action": "SCMP_ACT_ALLOW", "args": []} in render_seccomp(
+        "x86_64"
+    )["syscalls"]
+    rules = [
+        rule
+        for rule in render_seccomp("x86_64", may_linger=False)["syscalls"]
+        if "setsockopt" in rule["names"]
+    ]
+
+    def actions(level: int, option: int) -> set[str]:
+        numbers = {1: level, 2: option}
+        return {
+            rule["action"]
+            for rule in rules
+            if all(numbers[it["index"]] & it["value"] == it["valueTwo"] for it in rule["args"])
+        }
+
+    assert actions(1, 13) == actions(1 << 32 | 1, 13) == actions(1, 1 << 40 | 13)
+    assert actions(1, 13) == {"SCMP_ACT_ERRNO"}
+    assert [rule["errnoRet"] for rule in rules if rule["action"] == "SCMP_ACT_ERRNO"] == [0]
+    assert all(actions(1, option) == {"SCMP_ACT_ALLOW"} for option in range(100) if option != 13)
+    assert all(actions(level, 13) == {"SCMP_ACT_ALLOW"} for level in range(300) if level != 1)
+
+
 def test_every_ioctl_is_allowed_but_typing_whatever_its_high_bits_are() -> None:
     """CVE-2017-5226, and CVE-2019-10063, where a filter looked at more bits than the kernel does."""
     rules = [rule for rule in render_seccomp("x86_64")["syscalls"] if rule["names"] == ["ioctl"]]

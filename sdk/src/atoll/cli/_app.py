@@ -3,19 +3,21 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Any
 
 import typer
-import typer.core
 import typer.main
 
 from .._version import __version__
 from ..errors import Error
 from ._exits import INTERRUPTED, PIPE_BROKEN, exit_status
+from ._help import Command, Group, unwrap
 from ._session import Session
 from ._terminal import complain
 
@@ -27,11 +29,8 @@ COMMANDS = (
 )
 
 
-class LazyGroup(typer.core.TyperGroup):
-    """Imports a command's module when the command is asked for, and turns errors into messages and statuses.
-
-    What typer builds on is click or a copy of it, by version: hence `Any`.
-    """
+class LazyGroup(Group):
+    """Imports a command's module when the command is asked for, and turns errors into messages and statuses."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(COMMANDS)
@@ -40,12 +39,19 @@ class LazyGroup(typer.core.TyperGroup):
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"{__package__}.{cmd_name}")
-        if hasattr(module, "group"):
-            return typer.main.get_command(module.group)
-        only = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-        settings = getattr(module, "CONTEXT_SETTINGS", None)
-        only.command(name=cmd_name, context_settings=settings)(getattr(module, cmd_name))
-        return typer.main.get_command(only)
+        group = getattr(module, "group", None) or _group_of_one(module, cmd_name)
+        command = typer.main.get_command(group)
+        command.name = cmd_name
+        command.help = unwrap(command.help or "")
+        return command
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        is_unknown = args and args[0] not in COMMANDS and not args[0].startswith("-")
+        if is_unknown and not ctx.resilient_parsing:
+            meant = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            hint = f": did you mean `{meant[0]}`?" if meant else "; `atoll --help` lists them"
+            ctx.fail(f"there is no command `{args[0]}`{hint}")
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -60,8 +66,23 @@ class LazyGroup(typer.core.TyperGroup):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(PIPE_BROKEN) from None
         except OSError as error:
-            complain(str(error))
+            complain(_explain(error))
             raise typer.Exit(1) from None
+
+
+def _group_of_one(module: ModuleType, name: str) -> typer.Typer:
+    only = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    settings = getattr(module, "CONTEXT_SETTINGS", None)
+    only.command(name=name, cls=Command, context_settings=settings)(getattr(module, name))
+    return only
+
+
+def _explain(error: OSError) -> str:
+    """As our own errors say it, where the system says what it was and with what."""
+    if error.strerror is None:
+        return str(error)
+    what = error.strerror[:1].lower() + error.strerror[1:]
+    return f"{what}: {error.filename}" if error.filename is not None else what
 
 
 app = typer.Typer(

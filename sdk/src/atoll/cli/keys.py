@@ -11,6 +11,7 @@ import typer
 from .. import _wire
 from ..errors import Error
 from ._exits import exit_status
+from ._help import Command, Group
 from ._session import Session
 from ._terminal import complain, explain, show, show_json, show_table
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 COLUMNS = ("ID", "NAME", "SCOPES", "FROM", "CREATED")
 
-group = typer.Typer(no_args_is_help=True)
+group = typer.Typer(cls=Group, no_args_is_help=True, add_completion=False)
 
 AsJson = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
 
@@ -29,7 +30,7 @@ def keys() -> None:
     """Make, list and withdraw API keys. The key that you use needs the scope keys:manage; that of the owner has it."""
 
 
-@group.command()
+@group.command(cls=Command)
 def create(
     context: typer.Context,
     name: Annotated[str | None, typer.Option("--name", "-n", help="For people.")] = None,
@@ -55,7 +56,7 @@ def create(
     explain(f"{made.id} may do: {' '.join(made.scopes)}. The key is shown this once.")
 
 
-@group.command()
+@group.command(cls=Command)
 def ls(context: typer.Context, as_json: AsJson = False) -> None:
     """List keys, without their texts."""
     session: Session = context.obj
@@ -67,7 +68,7 @@ def ls(context: typer.Context, as_json: AsJson = False) -> None:
         show_table(COLUMNS, _rows(found))
 
 
-@group.command()
+@group.command(cls=Command)
 def rm(
     context: typer.Context,
     key_ids: Annotated[list[str], typer.Argument(metavar="ID", help="The keys.")],

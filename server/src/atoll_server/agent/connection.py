@@ -8,6 +8,7 @@ enter the event loop once, to wait for the answer. asyncio's transports and `loo
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 from collections.abc import Callable
@@ -29,6 +30,7 @@ _LONGEST_RETRY: Final = 0.02
 # Twice a frame in flight, so that neither side waits for the other after each. The kernel doubles it for its own needs.
 _BULK_BUFFER: Final = 600 << 10
 _SO_SNDBUFFORCE: Final = 32
+_SO_PASSRIGHTS: Final = 83
 # After this much without a pause other tasks get their turn, however fast the peer sends.
 _BYTES_PER_TURN: Final = 1 << 20
 # More at once where much comes, as most of what a piece costs is the loop's work around it.
@@ -263,6 +265,7 @@ def _connect(path: str) -> socket.socket:
     place = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
+        _take_no_descriptors(peer)
         peer.connect(f"/proc/self/fd/{place}")
     except BaseException:
         peer.close()
@@ -278,13 +281,24 @@ def _send_with_socket(peer: socket.socket, frame: bytes) -> socket.socket:
     with theirs:
         try:
             ours.setblocking(False)
+            _take_no_descriptors(ours)
             # For what comes, which is the sandbox's memory. What we send is ours, and no more of it than else.
             _make_room(theirs)
-            socket.send_fds(peer, [frame], [theirs.fileno()])
+            if socket.send_fds(peer, [frame], [theirs.fileno()]) < len(frame):
+                raise OSError(errno.EMSGSIZE, "it takes no request of this size at once")
         except BaseException:
             ours.close()
             raise
     return ours
+
+
+def _take_no_descriptors(peer: socket.socket) -> None:
+    """Whoever has the agent's place may send descriptors along, and we would close them: of a TCP connection that
+    lingers, that is to wait for as long as the sandbox likes.
+    """
+    # Kernels before 6.16 cannot refuse them. There no socket of a container can be made to linger (see `seccomp`).
+    with suppress(OSError):
+        peer.setsockopt(socket.SOL_SOCKET, _SO_PASSRIGHTS, 0)
 
 
 def _make_room(peer: socket.socket) -> None:

@@ -16,6 +16,8 @@ from atoll_server.network.secrets import Secret
 
 MAX_WAITING: Final = 64 * 1024
 """Of heads, and of frames between those of a message, that wait for what may be the beginning of a value."""
+_EACH: Final = 64
+"""What one of them takes besides, however short it is."""
 
 _CONTINUED, _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0, 1, 2, 8, 9, 10
 _DATA = (_CONTINUED, _TEXT, _BINARY)
@@ -118,7 +120,7 @@ class FrameMask:
     def _wait(self, said: bytes) -> None:
         """Have it told behind all of the message that has come so far."""
         self._waiting.append((self._taken, said))
-        self._waiting_size += len(said)
+        self._waiting_size += len(said) + _EACH
         if self._waiting_size > MAX_WAITING:
             raise BadFrames("too many frames are too short to tell what they say")
 
@@ -127,7 +129,7 @@ class FrameMask:
         given, at = bytearray(), 0
         while self._waiting and self._waiting[0][0] <= self._told + len(masked):
             place, said = self._waiting.popleft()
-            self._waiting_size -= len(said)
+            self._waiting_size -= len(said) + _EACH
             given += masked[at : place - self._told] + said
             at = place - self._told
         self._told += len(masked)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from atoll_server.network.secrets import Secret
@@ -20,6 +20,10 @@ MAX_FILLED_HEAD: Final = 128 * 1024
 MIN_MASKED: Final = 8
 """Values shorter than this are not taken out of answers: they would be found everywhere by chance."""
 
+MAX_LOOKS: Final = 64
+"""How often what is no value may look like the beginning of one before it is held back like one."""
+
+_Find = Callable[[bytes, bytes, int], int]
 _BASIC = re.compile(rb"(basic) +([A-Za-z0-9+/]+={0,2})", re.IGNORECASE)
 _CREDENTIALS = (b"authorization", b"proxy-authorization")
 
@@ -83,7 +87,8 @@ class Watch:
 class Mask:
     """Puts as many bytes of the placeholder, and of `*`, where values stand in a stream: it stays as long as it was.
 
-    What could be the beginning of a value is held back until more has come.
+    What could be the beginning of a value is held back until more has come. Whoever wrote the values may have written
+    the stream for them, so as to be looked at for long: no two of them make that longer than its length does.
     """
 
     def __init__(self, secrets: Iterable[Secret]) -> None:
@@ -93,40 +98,70 @@ class Mask:
             (it for it in pairs if len(it[0]) >= MIN_MASKED), key=lambda it: -len(it[0])
         )
         self._masks = {value: name[: len(value)].ljust(len(value), b"*") for value, name in masked}
-        self._found = re.compile(b"|".join(re.escape(value) for value in self._masks))
+        beginnings = (re.escape(value[:MIN_MASKED]) for value in self._masks)
+        self._found = re.compile(b"|".join(beginnings))
         self._held = b""
 
     def feed(self, piece: bytes) -> bytes:
         """As much as can be told."""
-        if not self._masks:
-            return piece
-        seen, told, at = self._held + piece, bytearray(), 0
-        while True:
-            match = self._found.search(seen, at)
-            held = self._first_beginning(seen, at)
-            if match is None or held <= match.start():
-                self._held = seen[held:]
-                return bytes(told + seen[at:held])
-            told += seen[at : match.start()] + self._masks[match[0]]
-            at = match.end()
+        return self._mask(self._held + piece, is_last=False) if self._masks else piece
 
     def finish(self) -> bytes:
         """The rest, once no more comes."""
-        rest, self._held = self._held, b""
-        return self._found.sub(lambda match: self._masks[match[0]], rest) if rest else rest
+        return self._mask(self._held, is_last=True)
 
-    def _first_beginning(self, seen: bytes, at: int) -> int:
-        """Where, from `at` on, something begins that may turn out to be a value; the end if nothing does."""
-        first = len(seen)
-        for value in self._masks:
-            place = seen.find(value[:1], max(at, len(seen) - len(value) + 1), first)
-            while place >= 0:
-                # The short look first: values can be long, and almost all of it is none.
-                if value.startswith(seen[place : place + 8]) and value.startswith(seen[place:]):
-                    first = place
-                    break
-                place = seen.find(value[:1], place + 1, first)
-        return first
+    def _mask(self, seen: bytes, *, is_last: bool) -> bytes:
+        told, at = bytearray(), 0
+        # One look for all is much less than one for each, and is mostly enough.
+        may_hold = self._masks if self._found.search(seen) else ()
+        whole = _Places(seen, may_hold, _find_whole)
+        begun = _Places(seen, self._masks, _find_begun)
+        while True:
+            place, value = whole.first(at)
+            held = len(seen) if is_last else begun.first(at)[0]
+            if place >= held:
+                self._held = seen[held:]
+                return bytes(told + seen[at:held])
+            told += seen[at:place] + self._masks[value]
+            at = place + len(value)
+
+
+class _Places:
+    """Where in `seen` each of these values is found next. Each part of it is looked at once for each."""
+
+    def __init__(self, seen: bytes, values: Iterable[bytes], find: _Find) -> None:
+        self._seen = seen
+        self._find = find
+        self._places = dict.fromkeys(values, -1)
+
+    def first(self, at: int) -> tuple[int, bytes]:
+        """The first place from `at` on, and whose it is; the end of all where there is none."""
+        first, whose = len(self._seen), b""
+        for value, place in self._places.items():
+            if place < at:
+                self._places[value] = place = self._find(value, self._seen, at)
+            if place < first:
+                first, whose = place, value
+        return first, whose
+
+
+def _find_whole(value: bytes, seen: bytes, at: int) -> int:
+    place = seen.find(value, at)
+    return len(seen) if place < 0 else place
+
+
+def _find_begun(value: bytes, seen: bytes, at: int) -> int:
+    """Where something begins that goes on to the end, and may turn out to be a value."""
+    # A short look shows of almost everything that it is none. What looks like one again and again is taken for one.
+    place = seen.find(value[:MIN_MASKED], max(at, len(seen) - len(value) + 1))
+    for _ in range(MAX_LOOKS):
+        if place < 0 or value.startswith(seen[place:]):
+            break
+        place = seen.find(value[:MIN_MASKED], place + 1)
+    if place >= 0:
+        return place
+    short = range(max(at, len(seen) - MIN_MASKED + 1), len(seen))
+    return next((start for start in short if value.startswith(seen[start:])), len(seen))
 
 
 def _fill_value(secret: Secret, name: bytes, value: bytes) -> bytes:

@@ -207,6 +207,7 @@ def _target(name: PreviewName, raw_path: bytes, query: bytes) -> bytes | None:
 
 
 def _moved(path: bytes, query: bytes, cookie: bytes | None) -> Page:
-    location = b"/" + path.lstrip(b"/") + (b"?" + query if query else b"")
+    # Of two slashes at its beginning, of whichever kind, browsers take what follows for another host.
+    location = b"/" + path.lstrip(b"/\\") + (b"?" + query if query else b"")
     extra = ((b"location", location), *([(b"set-cookie", cookie)] if cookie else []))
     return Page(302, "moved", "This preview continues at another address.", extra)

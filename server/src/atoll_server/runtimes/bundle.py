@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from atoll_server.runtimes import kernel
 from atoll_server.runtimes.base import SOCKET_NAME, Launch, Staged
 from atoll_server.runtimes.seccomp import render_seccomp
 
@@ -93,7 +94,7 @@ def confine_to_host_kernel(
             "uidMappings": mapping,
             "gidMappings": mapping,
             "sysctl": dict(SYSCTLS),
-            "seccomp": render_seccomp(),
+            "seccomp": render_seccomp(may_linger=kernel.can_refuse_descriptors()),
         }
     }
 

@@ -52,7 +52,7 @@ _WAITING_AND_PIPES = """
     io_setup io_submit io_getevents io_pgetevents io_cancel io_destroy
 """
 _SOCKETS = """
-    socketpair bind connect listen accept accept4 getsockname getpeername getsockopt setsockopt send sendto sendmsg
+    socketpair bind connect listen accept accept4 getsockname getpeername getsockopt send sendto sendmsg
     sendmmsg recv recvfrom recvmsg recvmmsg shutdown socketcall
 """
 _IPC_AND_SYSTEM = """
@@ -94,14 +94,20 @@ _AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK = 1, 2, 10, 16
 _NETLINK_ROUTE = 0
 # Typing into one's own terminal: what a program leaves there, whoever had it run reads as if he had typed it himself.
 _TIOCSTI = 0x5412
-# The kernel looks at no more of a request's number than this: a filter that looked at all of it could be fooled.
-_REQUEST_BITS = 32
+# A socket that lingers holds up whoever closes it last, and may be sent to the server to do that.
+_SOL_SOCKET, _SO_LINGER = 1, 13
+# The kernel looks at no more of these numbers than this: a filter that looked at all of one could be fooled.
+_NUMBER_BITS = 32
+_WHOLE_NUMBER = 0xFFFFFFFF
 _PERSONALITIES = (0x0, 0x0008, 0x20000, 0x20008, 0xFFFFFFFF)
 _ARCHITECTURES = {"x86_64": "SCMP_ARCH_X86_64", "aarch64": "SCMP_ARCH_AARCH64"}
 
 
-def render_seccomp(machine: str | None = None) -> dict[str, Any]:
-    """The OCI `linux.seccomp` object for this machine's architecture."""
+def render_seccomp(machine: str | None = None, *, may_linger: bool = True) -> dict[str, Any]:
+    """The OCI `linux.seccomp` object for this machine's architecture.
+
+    Without `may_linger` it does nothing to tell a socket to linger when it is closed; nobody is told.
+    """
     return {
         "defaultAction": "SCMP_ACT_ERRNO",
         "defaultErrnoRet": errno.ENOSYS,
@@ -120,18 +126,37 @@ def render_seccomp(machine: str | None = None) -> dict[str, Any]:
                 _compare(0, "SCMP_CMP_EQ", _AF_NETLINK),
                 _compare(2, "SCMP_CMP_EQ", _NETLINK_ROUTE),
             ),
-            _refuse(["ioctl"], _compare(1, "SCMP_CMP_MASKED_EQ", 0xFFFFFFFF, _TIOCSTI)),
-            *(
-                # An allow list cannot say "all but one", but it can say in which bit a request differs from that one.
-                _allow(["ioctl"], _compare(1, "SCMP_CMP_MASKED_EQ", bit, ~_TIOCSTI & bit))
-                for bit in (1 << number for number in range(_REQUEST_BITS))
-            ),
+            _refuse(["ioctl"], _is(1, _TIOCSTI)),
+            *_allow_all_but("ioctl", 1, _TIOCSTI),
+            *([_allow(["setsockopt"])] if may_linger else _allow_all_options_but_lingering()),
             *(
                 _allow(["personality"], _compare(0, "SCMP_CMP_EQ", value))
                 for value in _PERSONALITIES
             ),
         ],
     }
+
+
+def _allow_all_options_but_lingering() -> list[dict[str, Any]]:
+    """As some programs end where an option fails, this one appears to be set."""
+    lingering = [_is(1, _SOL_SOCKET), _is(2, _SO_LINGER)]
+    return [
+        {"names": ["setsockopt"], "action": "SCMP_ACT_ERRNO", "errnoRet": 0, "args": lingering},
+        *_allow_all_but("setsockopt", 1, _SOL_SOCKET),
+        *_allow_all_but("setsockopt", 2, _SO_LINGER),
+    ]
+
+
+def _allow_all_but(name: str, index: int, value: int) -> list[dict[str, Any]]:
+    """An allow list cannot say "all but one", but it can say in which bit a number differs from that one."""
+    bits = (1 << number for number in range(_NUMBER_BITS))
+    return [
+        _allow([name], _compare(index, "SCMP_CMP_MASKED_EQ", bit, ~value & bit)) for bit in bits
+    ]
+
+
+def _is(index: int, value: int) -> dict[str, Any]:
+    return _compare(index, "SCMP_CMP_MASKED_EQ", _WHOLE_NUMBER, value)
 
 
 def _allow(names: list[str] | tuple[str, ...], *conditions: dict[str, Any]) -> dict[str, Any]:
