@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from atoll import Sandbox
@@ -63,26 +63,34 @@ def _at_once(bench: Bench, runtime: str) -> Row:
     """All of them created at the same time, and each has answered a command."""
     count = bench.rounds(100, 16)
     bench.say(f"{count} creates of {runtime} at once")
+    took = time_at_once(count, lambda: bench.unix.sandboxes.create(image="host", runtime=runtime))
+    name = f"{runtime}, {count} at once, all answering"
+    if runtime not in ALLOWED_AT_ONCE_S:
+        return Row(FAMILY, name, "s", took)
+    return Row(FAMILY, name, "s", took, "allowed", ALLOWED_AT_ONCE_S[runtime], CREATE_100)
+
+
+def time_at_once(
+    count: int, create: Callable[[], Sandbox], *, before_ending: Call = lambda: None
+) -> float:
+    """Seconds until so many were created at the same time and each has answered a command. Then they are ended."""
     made: list[Sandbox] = []
 
-    def create() -> None:
-        sandbox = bench.unix.sandboxes.create(image="host", runtime=runtime)
+    def create_and_ask() -> None:
+        sandbox = create()
         made.append(sandbox)
         sandbox.exec(TRUE, check=True)
 
     with ThreadPoolExecutor(count) as threads:
         started = time.perf_counter()
         try:
-            for future in [threads.submit(create) for _ in range(count)]:
+            for future in [threads.submit(create_and_ask) for _ in range(count)]:
                 future.result()
-            took = time.perf_counter() - started
+            return time.perf_counter() - started
         finally:
+            before_ending()
             for future in [threads.submit(sandbox.terminate) for sandbox in made]:
                 future.result()
-    name = f"{runtime}, {count} at once, all answering"
-    if runtime not in ALLOWED_AT_ONCE_S:
-        return Row(FAMILY, name, "s", took)
-    return Row(FAMILY, name, "s", took, "allowed", ALLOWED_AT_ONCE_S[runtime], CREATE_100)
 
 
 def _cycles(bench: Bench, runtime: str) -> Row:

@@ -8,7 +8,7 @@ import platform
 import re
 from pathlib import Path
 
-from atoll_server.doctor import collect_facts
+from atoll_server.facts import collect_facts
 
 
 def describe_machine() -> dict[str, str]:

@@ -6,12 +6,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from atoll import Atoll, Sandbox
 from benchmarks.bare import TRUE, run_on_host
 from benchmarks.bench import Bench
+from benchmarks.creates import time_at_once
 from benchmarks.measure import Call, Row, Series, interleave
 from benchmarks.promises import CREATE_100_WARM, CREATE_WARM, CREATE_WARM_P99, FIRST_TRUE
 from tests.support.server import ServerProcess
@@ -130,23 +130,11 @@ def _at_once(bench: Bench, runtime: str, client: Atoll) -> Row:
     bench.say(f"{count} creates at once from a pool that holds them, {runtime}")
     client.resize_pool(count)
     _wait_full(client, count)
-    made: list[Sandbox] = []
-
-    def create() -> None:
-        sandbox = client.sandboxes.create(image="host")
-        made.append(sandbox)
-        sandbox.exec(TRUE, check=True)
-
-    with ThreadPoolExecutor(count) as threads:
-        started = time.perf_counter()
-        try:
-            for future in [threads.submit(create) for _ in range(count)]:
-                future.result()
-            took = time.perf_counter() - started
-        finally:
-            client.resize_pool(0)
-            for future in [threads.submit(sandbox.terminate) for sandbox in made]:
-                future.result()
+    took = time_at_once(
+        count,
+        lambda: client.sandboxes.create(image="host"),
+        before_ending=lambda: client.resize_pool(0),
+    )
     name = f"{runtime}, {count} at once, all answering"
     return Row(FAMILY, name, "s", took, "allowed", ALLOWED_AT_ONCE_S, CREATE_100_WARM)
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import hypothesis
 import pytest
 
+from tests.support.api import Api
+from tests.support.cleanliness import assert_host_is_clean
 from tests.support.inventory import find_difference, take_inventory
 from tests.support.server import ServerProcess
 
@@ -87,6 +89,18 @@ def runtime(request: pytest.FixtureRequest) -> str:
     if not any(shutil.which(program) for program in RUNTIME_PROGRAMS[name]):
         pytest.skip(f"needs {' or '.join(RUNTIME_PROGRAMS[name])}")
     return name
+
+
+@pytest.fixture(scope="session")
+def api(server: ServerProcess) -> Api:
+    return Api(server)
+
+
+@pytest.fixture(scope="module")
+def clean_host(api: Api) -> Iterator[None]:
+    """Looks once a module has ended, after its tests' sandboxes are gone: a look costs more than most tests."""
+    yield
+    assert_host_is_clean(api)
 
 
 @pytest.fixture

@@ -3,22 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
-
-from tests.support.api import Api
-from tests.support.cleanliness import assert_host_is_clean
-from tests.support.server import ServerProcess
-
-
-@pytest.fixture(scope="session")
-def api(server: ServerProcess) -> Api:
-    return Api(server)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _clean_host(api: Api) -> Iterator[None]:
-    """Looks once a module has ended, after its tests' sandboxes are gone: a look costs more than most tests."""
-    yield
-    assert_host_is_clean(api)
+def _clean_host(clean_host: None) -> None:
+    """For all of them."""

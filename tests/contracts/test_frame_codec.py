@@ -69,7 +69,7 @@ def recode_in_python(stream: bytes) -> bytes | None:
         ]
     except AgentProtocolError:
         return None
-    return b"".join(recoded) if decoder.is_between_frames else None
+    return None if decoder.rest() else b"".join(recoded)
 
 
 @given(stream=streams)

@@ -14,11 +14,10 @@ from typing import TypeVar
 import pytest
 
 from atoll_server.agent.client import AgentClient
-from atoll_server.engine import commands
 from atoll_server.engine.commands import ProcessDefaults
-from atoll_server.engine.engine import AGENT_BINARY
 from atoll_server.engine.images import Images
 from atoll_server.engine.model import Command, Limits, RuntimeKind, SandboxId, SandboxSpec
+from atoll_server.engine.opening import AGENT_BINARY
 from atoll_server.engine.site import HostPaths, Site
 from atoll_server.engine.sites import Sites
 from atoll_server.runtimes.base import Runtime, RuntimeFailed
@@ -27,6 +26,7 @@ from atoll_server.runtimes.container import Crun, Runc
 from atoll_server.runtimes.fake import Unisolated
 from atoll_server.runtimes.gvisor import Runsc
 from atoll_server.runtimes.oci import Paths
+from tests.support.commands import execute
 from tests.support.inventory import find_leftovers
 
 T = TypeVar("T")
@@ -116,7 +116,7 @@ def host(directory: Path, driver: str) -> Iterator[Host]:
 async def test_once_started_the_agent_answers_and_runs_commands(host: Host) -> None:
     site = host.build()
 
-    done = await commands.execute(
+    done = await execute(
         host.agent(site),
         Command(("/bin/sh", "-c", "echo out; echo err >&2; exit 3")),
         defaults=DEFAULTS,
@@ -133,7 +133,7 @@ async def test_every_process_is_in_the_group_and_killing_the_group_ends_them_all
     background = Command(
         "setsid sleep 1000 >/dev/null 2>&1 & (setsid nohup sleep 1000 &) >/dev/null 2>&1"
     )
-    await commands.execute(host.agent(site), background, defaults=DEFAULTS)
+    await execute(host.agent(site), background, defaults=DEFAULTS)
     pids = site.group.pids()
     assert site.pid in pids
 

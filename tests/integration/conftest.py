@@ -16,15 +16,8 @@ from tests.support.trees import make_tree
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _clean_host(api: Api) -> Iterator[None]:
-    """Looks once a module has ended, after its tests' sandboxes are gone: a look costs more than most tests."""
-    yield
-    assert_host_is_clean(api)
-
-
-@pytest.fixture(scope="session")
-def api(server: ServerProcess) -> Api:
-    return Api(server)
+def _clean_host(clean_host: None) -> None:
+    """For all of them."""
 
 
 @pytest.fixture(scope="module")

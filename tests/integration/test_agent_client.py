@@ -23,6 +23,7 @@ from atoll_server.engine import commands, errors
 from atoll_server.engine.commands import ProcessDefaults
 from atoll_server.engine.files import Files
 from atoll_server.engine.model import Command, Completed, Exit, FileKind, Output, SandboxId
+from tests.support.commands import execute
 
 AGENT = Path(__file__).parents[2] / "server" / "src" / "atoll_server" / "_bin" / "atoll-agent"
 ME = getpass.getuser()
@@ -60,7 +61,7 @@ async def run(
     agent: AgentClient, defaults: ProcessDefaults, line: str | tuple[str, ...], **options: object
 ) -> Completed:
     command = Command(line, user=ME, **options)  # type: ignore[arg-type]  # the tests' own words
-    return await commands.execute(agent, command, defaults=defaults)
+    return await execute(agent, command, defaults=defaults)
 
 
 async def chunks(data: bytes, size: int = 65536) -> AsyncIterator[bytes]:
@@ -168,7 +169,7 @@ async def test_command_that_cannot_start_is_told_from_one_that_failed(
 
 async def test_unknown_user_cannot_start(agent: AgentClient, defaults: ProcessDefaults) -> None:
     with pytest.raises(errors.CommandNotStarted) as raised:
-        await commands.execute(agent, Command("true", user="nobody-here"), defaults=defaults)
+        await execute(agent, Command("true", user="nobody-here"), defaults=defaults)
     assert raised.value.reason == "unknown_user"
 
 
@@ -295,7 +296,7 @@ async def test_output_beyond_the_limit_keeps_its_end(
 ) -> None:
     command = Command("seq 1 300000", user=ME)
 
-    completed = await commands.execute(agent, command, defaults=defaults, limit=1000)
+    completed = await execute(agent, command, defaults=defaults, limit=1000)
 
     assert completed.truncated
     assert completed.stdout == "".join(f"{n}\n" for n in range(1, 300001)).encode()[-1000:]

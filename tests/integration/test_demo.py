@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -11,15 +10,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tests.support.inventory import find_leftovers
+from tests.support.server import neutral_environment
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DEMO = [sys.executable, str(ROOT / "examples" / "demo.py")]
 
 
 def environment() -> dict[str, str]:
-    """Without what would lead it to another server."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("ATOLL_")}
-    return {**kept, "COLUMNS": "120", "PYTHONUNBUFFERED": "1"}
+    return {**neutral_environment(), "COLUMNS": "120", "PYTHONUNBUFFERED": "1"}
 
 
 def test_demo_runs_in_every_runtime(runtime: str) -> None:

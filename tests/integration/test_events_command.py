@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,16 +16,10 @@ PROGRAM = str(Path(sys.executable).with_name("atoll"))
 GREEN, RED, PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[0m"
 
 
-def environment(server: ServerProcess) -> dict[str, str]:
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("ATOLL_", "NO_COLOR"))}
-    told = {"ATOLL_URL": server.url, "ATOLL_API_KEY": server.api_key, "TERM": "xterm"}
-    return {**inherited, **told}
-
-
 def test_events_are_followed_to_the_end_of_their_sandbox(
     server: ServerProcess, sandbox: Sandbox
 ) -> None:
-    with Typist([PROGRAM, "events", "-f", sandbox.id], environment(server)) as typist:
+    with Typist([PROGRAM, "events", "-f", sandbox.id], server.client_environment()) as typist:
         typist.wait_shown(f"{GREEN}sandbox.started   {PLAIN}  in ")
         sandbox.exec("exit 3")
         typist.wait_shown("  exit 3\r\n")
@@ -45,7 +38,7 @@ def test_what_happened_is_shown_to_programs(
     command = [PROGRAM, "events", "--json", "--type", "exec.completed", sandbox.id]
 
     done = subprocess.run(
-        command, env=environment(server), capture_output=True, text=True, check=True
+        command, env=server.client_environment(), capture_output=True, text=True, check=True
     )
 
     (event,) = map(json.loads, done.stdout.splitlines())

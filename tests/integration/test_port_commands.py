@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -25,11 +24,6 @@ PROGRAM = str(Path(sys.executable).with_name("atoll"))
 PORT = 3000
 
 
-def environment(server: ServerProcess) -> dict[str, str]:
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith("ATOLL_")}
-    return {**inherited, "ATOLL_URL": server.url, "ATOLL_API_KEY": server.api_key}
-
-
 @pytest.fixture(scope="module")
 def shared(server: ServerProcess, runtime: str) -> Iterator[Sandbox]:
     with (
@@ -43,7 +37,7 @@ def shared(server: ServerProcess, runtime: str) -> Iterator[Sandbox]:
 def run(server: ServerProcess, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [PROGRAM, *arguments],
-        env=environment(server),
+        env=server.client_environment(),
         capture_output=True,
         text=True,
         timeout=60,
@@ -87,7 +81,7 @@ def forwarded(server: ServerProcess, shared: Sandbox, port: int) -> Iterator[int
     """A port of this machine that leads to one inside, until the block is over."""
     command = [PROGRAM, "forward", shared.id, f"0:{port}"]
     forwarding = subprocess.Popen(
-        command, env=environment(server), stderr=subprocess.PIPE, text=True
+        command, env=server.client_environment(), stderr=subprocess.PIPE, text=True
     )
     try:
         assert forwarding.stderr is not None

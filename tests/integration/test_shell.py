@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -22,12 +21,6 @@ PROGRAM = str(Path(sys.executable).with_name("atoll"))
 LEAVE = b"\x10\x11"
 
 
-def environment(server: ServerProcess) -> dict[str, str]:
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith("ATOLL_")}
-    told = {"ATOLL_URL": server.url, "ATOLL_API_KEY": server.api_key, "TERM": "xterm"}
-    return {**inherited, **told}
-
-
 @pytest.fixture(scope="module")
 def shared(server: ServerProcess, runtime: str) -> Iterator[Sandbox]:
     with (
@@ -38,13 +31,13 @@ def shared(server: ServerProcess, runtime: str) -> Iterator[Sandbox]:
 
 
 def at_terminal(server: ServerProcess, *arguments: str) -> Typist:
-    return Typist([PROGRAM, *arguments], environment(server))
+    return Typist([PROGRAM, *arguments], server.client_environment())
 
 
 def run(server: ServerProcess, *arguments: str, typed: bytes = b"") -> tuple[int, bytes, bytes]:
     done = subprocess.run(
         [PROGRAM, *arguments],
-        env=environment(server),
+        env=server.client_environment(),
         input=typed,
         capture_output=True,
         timeout=50,

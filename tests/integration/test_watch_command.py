@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -21,12 +20,6 @@ from tests.support.waiting import wait_until
 PROGRAM = str(Path(sys.executable).with_name("atoll"))
 
 
-def environment(server: ServerProcess) -> dict[str, str]:
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith("ATOLL_")}
-    told = {"ATOLL_URL": server.url, "ATOLL_API_KEY": server.api_key, "TERM": "xterm"}
-    return {**inherited, **told}
-
-
 @pytest.fixture(scope="module")
 def shared(server: ServerProcess, runtime: str) -> Iterator[Sandbox]:
     with (
@@ -37,7 +30,7 @@ def shared(server: ServerProcess, runtime: str) -> Iterator[Sandbox]:
 
 
 def at_terminal(server: ServerProcess, *arguments: str) -> Typist:
-    return Typist([PROGRAM, "watch", *arguments], environment(server))
+    return Typist([PROGRAM, "watch", *arguments], server.client_environment())
 
 
 def watched(sandbox: Sandbox) -> set[str]:
@@ -96,7 +89,7 @@ def test_a_directory_that_is_gone_ends_it(server: ServerProcess, shared: Sandbox
     command = [PROGRAM, "watch", "--json", shared.id, "gone"]
 
     with subprocess.Popen(
-        command, env=environment(server), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        command, env=server.client_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as running:
         wait_until(lambda: "/workspace/gone" in watched(shared), within=30)
         shared.exec("touch gone/a && rm -r gone", check=True)
@@ -116,7 +109,7 @@ def test_a_reader_that_is_gone_ends_it_with_the_next_change(
     command = [PROGRAM, "watch", shared.id, "piped"]
 
     with subprocess.Popen(
-        command, env=environment(server), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        command, env=server.client_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as running:
         wait_until(lambda: "/workspace/piped" in watched(shared), within=30)
         assert running.stdout is not None
@@ -133,7 +126,7 @@ def test_a_reader_that_is_gone_ends_it_with_the_next_change(
 def test_what_cannot_be_watched_is_said(server: ServerProcess, shared: Sandbox) -> None:
     done = subprocess.run(
         [PROGRAM, "watch", shared.id, "/missing"],
-        env=environment(server),
+        env=server.client_environment(),
         capture_output=True,
         timeout=50,
         check=False,

@@ -16,7 +16,8 @@ from atoll_server.network.egress import Egress, EgressSettings
 from atoll_server.network.written import parse_policy
 from tests.support.inside import Inside
 from tests.support.internet import HOST_OWN, NAME_SERVER, Internet
-from tests.support.inventory import find_difference, find_leftovers, take_inventory
+from tests.support.inventory import find_difference, take_inventory
+from tests.support.networked import serving_within
 from tests.support.server import ServerProcess
 
 PROXY_USER = 65_400
@@ -48,18 +49,8 @@ def internet() -> Iterator[Internet]:
 @pytest.fixture(scope="module")
 def trusting(internet: Internet) -> Iterator[ServerProcess]:
     """A server that lives in the internet of the test, and trusts its authority."""
-    settings = {"ATOLL_NAME_SERVERS": NAME_SERVER, "SSL_CERT_FILE": str(internet.authority)}
-    server = ServerProcess(settings)
-    try:
-        internet.run_within(server.start)
+    with serving_within(internet, {"SSL_CERT_FILE": str(internet.authority)}) as server:
         yield server
-        internet.run_within(server.end_sandboxes)
-        internet.run_within(server.stop)
-        left = find_leftovers([server.directory.name])
-        assert not left, sorted(left)
-    finally:
-        server.kill()
-        server.remove()
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ import pytest
 from atoll import Atoll, PoolShape, Sandbox
 from atoll_server.network.control import ProxyControl, ProxyUnavailable
 from atoll_server.network.namespace import NamespaceDirectory
-from tests.support.internet import NAME_SERVER, OTHER, SHARED, Internet
-from tests.support.inventory import find_leftovers
+from tests.support.internet import OTHER, SHARED, Internet
+from tests.support.networked import serving_within
 from tests.support.server import ServerProcess
 from tests.support.waiting import wait_until
 
@@ -30,22 +30,12 @@ POLICY = {"allow": ["a.test"]}
 def pooled(internet: Internet, runtime: str) -> Iterator[ServerProcess]:
     """A server in the internet of the test, which holds sandboxes ready."""
     settings = {
-        "ATOLL_NAME_SERVERS": NAME_SERVER,
         "ATOLL_POOL_SIZE": str(SIZE),
         "ATOLL_RUNTIME": runtime,
         "ATOLL_NETWORK_DEFAULT": "deny",
     }
-    server = ServerProcess(settings)
-    try:
-        internet.run_within(server.start)
+    with serving_within(internet, settings) as server:
         yield server
-        internet.run_within(server.end_sandboxes)
-        internet.run_within(server.stop)
-        left = find_leftovers([server.directory.name])
-        assert not left, sorted(left)
-    finally:
-        server.kill()
-        server.remove()
 
 
 @pytest.fixture

@@ -16,11 +16,10 @@ from typing import BinaryIO
 import pytest
 
 from atoll_server.agent.client import AgentClient
-from atoll_server.engine import commands
 from atoll_server.engine.commands import ProcessDefaults
-from atoll_server.engine.engine import AGENT_BINARY
 from atoll_server.engine.images import Images
 from atoll_server.engine.model import Command, Limits, RuntimeKind, SandboxId, SandboxSpec
+from atoll_server.engine.opening import AGENT_BINARY
 from atoll_server.engine.site import HostPaths, Site
 from atoll_server.engine.sites import Sites
 from atoll_server.network.egress import Egress
@@ -31,6 +30,7 @@ from atoll_server.runtimes.cgroups import Cgroups
 from atoll_server.runtimes.container import Crun, Runc
 from atoll_server.runtimes.gvisor import Runsc
 from atoll_server.runtimes.oci import Paths
+from tests.support.commands import execute
 from tests.support.internet import METADATA, OTHER, SHARED, Internet, run_on_thread
 
 SPEC = SandboxSpec("host", Limits(1, 1024, 1024), {}, "/tmp", 60.0, 60.0, {})
@@ -77,7 +77,7 @@ class Sandbox:
 
     async def run(self, script: str) -> str:
         """What a shell script wrote."""
-        done = await commands.execute(self.agent, Command(script), defaults=DEFAULTS)
+        done = await execute(self.agent, Command(script), defaults=DEFAULTS)
         assert done.exit.code == 0, done.stderr.decode()
         return done.stdout.decode()
 

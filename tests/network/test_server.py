@@ -27,7 +27,7 @@ from tests.support.internet import (
     SHARED,
     Internet,
 )
-from tests.support.inventory import find_leftovers
+from tests.support.networked import serving_within
 from tests.support.server import ServerProcess
 from tests.support.waiting import wait_until
 
@@ -65,17 +65,8 @@ ECHO_ITSELF = (
 @pytest.fixture(scope="module")
 def networked(internet: Internet) -> Iterator[ServerProcess]:
     """A server that lives in the internet of the test."""
-    server = ServerProcess({"ATOLL_NAME_SERVERS": NAME_SERVER})
-    try:
-        internet.run_within(server.start)
+    with serving_within(internet) as server:
         yield server
-        internet.run_within(server.end_sandboxes)
-        internet.run_within(server.stop)
-        left = find_leftovers([server.directory.name])
-        assert not left, sorted(left)
-    finally:
-        server.kill()
-        server.remove()
 
 
 @pytest.fixture

@@ -60,14 +60,25 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "atoll_server.logs": (),
     "atoll_server.settings": ("atoll.models",),
     "atoll_server.config": ("atoll.models", "atoll_server.settings"),
-    "atoll_server.doctor": (
-        "atoll_server.host",
+    "atoll_server.facts": (
         "atoll_server.privileges",
         "atoll_server.engine",
         "atoll_server.network.namespace",
         "atoll_server.runtimes",
     ),
+    "atoll_server.doctor": (
+        "atoll_server.facts",
+        "atoll_server.privileges",
+        "atoll_server.engine",
+        "atoll_server.runtimes",
+    ),
     "atoll_server.listeners": ("atoll_server.settings",),
+    "atoll_server.serving": ("atoll_server.api", "atoll_server.proxy", "atoll_server.listeners"),
+    "atoll_server.announcing": (
+        "atoll_server.engine",
+        "atoll_server.listeners",
+        "atoll_server.settings",
+    ),
     "atoll_server.wiring": ("atoll", "atoll_server"),
     "atoll_server.serve": ("atoll", "atoll_server"),
     "atoll_server.__main__": ("atoll_server",),

@@ -11,21 +11,12 @@ from typing import Any
 import pytest
 
 from atoll import Atoll, Sandbox
-from tests.support.api import Api
-from tests.support.cleanliness import assert_host_is_clean
 from tests.support.server import HOUR_MS, ServerProcess
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _clean_host(api: Api) -> Iterator[None]:
-    """Looks once a module has ended, after its tests' sandboxes are gone: a look costs more than most tests."""
-    yield
-    assert_host_is_clean(api)
-
-
-@pytest.fixture(scope="session")
-def api(server: ServerProcess) -> Api:
-    return Api(server)
+def _clean_host(clean_host: None) -> None:
+    """For all of them."""
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from atoll import Atoll
-from atoll_server.engine.engine import AGENT_BINARY as AGENT
+from atoll_server.engine.opening import AGENT_BINARY as AGENT
 from tests.conftest import RUNTIME_PROGRAMS
 from tests.security.conftest import Probe
 from tests.support.server import HOUR_MS

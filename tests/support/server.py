@@ -24,6 +24,12 @@ HOUR_MS = 3_600_000
 """The lifetime of sandboxes that many tests share: the default is too short for a slow machine."""
 
 
+def neutral_environment() -> dict[str, str]:
+    """Ours, without what would lead a program to another server or take its colours."""
+    unwanted = ("ATOLL_", "NO_COLOR")
+    return {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
+
+
 class ServerProcess:
     """`python -m atoll_server` on a temporary directory, a unix socket and a TCP port. Use it with `with`.
 
@@ -109,6 +115,11 @@ class ServerProcess:
         """The last of what it logged."""
         return self.log.read_text(errors="replace")[-8000:] if self.log.exists() else ""
 
+    def client_environment(self) -> dict[str, str]:
+        """What leads a program to this server: `atoll`, or one that uses the SDK."""
+        told = {"ATOLL_URL": self.url, "ATOLL_API_KEY": self.api_key, "TERM": "xterm"}
+        return {**neutral_environment(), **told}
+
     def __enter__(self) -> ServerProcess:
         self.start()
         return self
@@ -122,11 +133,8 @@ class ServerProcess:
             self.remove()
 
     def _environment(self) -> dict[str, str]:
-        inherited = {
-            name: value for name, value in os.environ.items() if not name.startswith("ATOLL_")
-        }
         return {
-            **inherited,
+            **neutral_environment(),
             "ATOLL_HOST": "127.0.0.1",
             "ATOLL_PORT": str(self.port),
             "ATOLL_SOCKET": str(self.socket),

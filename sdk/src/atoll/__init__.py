@@ -232,54 +232,24 @@ __all__ = [
     "__version__",
 ]
 
-# Loaded with their first use: the server needs only the records, `atoll --help` not even those.
-_LAZY = {
-    "AsyncAtoll": "._async",
-    "AsyncFiles": "._async",
-    "AsyncKeys": "._async",
-    "AsyncPortStream": "._async",
-    "AsyncPorts": "._async",
-    "AsyncProcess": "._async",
-    "AsyncProcessList": "._async",
-    "AsyncProcesses": "._async",
-    "AsyncSandbox": "._async",
-    "AsyncSandboxList": "._async",
-    "AsyncSandboxNetwork": "._async",
-    "AsyncSandboxes": "._async",
-    "AsyncSubscription": "._async",
-    "AsyncTerminal": "._async",
-    "AsyncTerminals": "._async",
-    "AsyncWatch": "._async",
-    "Atoll": "._sync",
+# What is not imported above is loaded with its first use: the server needs only the records, `atoll --help` not even
+# those. Names that are not in this table are the clients', in `_async` and `_sync`.
+_ELSEWHERE = {
     "DirectoryDownloaded": "._archive",
     "Dropped": "._output",
     "Exit": "._output",
     "FileToWrite": "._batches",
-    "Files": "._sync",
-    "Keys": "._sync",
-    "PortStream": "._sync",
-    "Ports": "._sync",
-    "Process": "._sync",
     "ProcessEvent": "._output",
-    "ProcessList": "._sync",
-    "Processes": "._sync",
-    "Sandbox": "._sync",
-    "SandboxList": "._sync",
-    "SandboxNetwork": "._sync",
-    "Sandboxes": "._sync",
     "Stderr": "._output",
     "Stdout": "._output",
-    "Subscription": "._sync",
-    "Terminal": "._sync",
-    "Terminals": "._sync",
-    "Watch": "._sync",
 }
 
 
 def __getattr__(name: str) -> object:
-    if name not in _LAZY:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(import_module(_LAZY[name], __name__), name)
+    module = _ELSEWHERE.get(name, "._async" if name.startswith("Async") else "._sync")
+    value: object = getattr(import_module(module, __name__), name)
     globals()[name] = value
     return value
 

@@ -6,48 +6,39 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
-import functools
-import json
 import logging
 import os
 import resource
-import signal
-import socket
 import stat
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import TextIO, cast
 
-import uvicorn
 import uvloop
 from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
-from starlette.types import ASGIApp
 
 from atoll_server import logs, privileges
+from atoll_server.announcing import announcement
 from atoll_server.api.app import build_app
-from atoll_server.api.connection import BoundedConnection, Upgrades
-from atoll_server.api.socket import MESSAGE_BYTES, PING_SECONDS, PONG_SECONDS, BoundedSocket
 from atoll_server.clock import Clock, SystemClock
 from atoll_server.config import ConfigError
-from atoll_server.engine.engine import Engine
 from atoll_server.engine.errors import RuntimeUnavailable
 from atoll_server.engine.images import ImageRefused, parse_images
 from atoll_server.engine.keys import Keys, make_key
+from atoll_server.engine.opening import open_engine
 from atoll_server.engine.store import Store, StoreError
 from atoll_server.engine.store_sqlite import SqliteStore
 from atoll_server.listeners import (
-    BACKLOG,
     CannotListen,
     listening,
     listening_for_previews,
     port_of,
     preview_url,
-    url_of,
 )
 from atoll_server.proxy.counts import Counts
 from atoll_server.proxy.front import Front
+from atoll_server.serving import EXIT_INTERRUPTED, STDIN, listen
 from atoll_server.settings import Settings
 from atoll_server.wiring import api_settings, engine_settings, network_settings
 
@@ -55,10 +46,6 @@ logger = logging.getLogger(__name__)
 
 # As in sysexits.h: something about this host or its settings must change first.
 EXIT_CONFIG = 78
-EXIT_INTERRUPTED = 130
-STDIN = 0
-GRACE_SECONDS = 3
-KEEP_ALIVE_SECONDS = 120
 OPEN_FILES = 65_536
 PRUNE_EVERY_SECONDS = 3600.0
 
@@ -98,8 +85,8 @@ async def _serve(settings: Settings, clock: Clock) -> None:
         previews = stack.enter_context(listening_for_previews(settings))
         network = network_settings(settings)
         api = api_settings(settings, preview_url(settings, previews, listeners), network)
-        async with Engine.open(engine_settings(settings, api, network), store, clock) as engine:
-            announce = _announcement(settings, listeners, engine, key_text)
+        async with open_engine(engine_settings(settings, api, network), store, clock) as engine:
+            announce = announcement(settings, listeners, engine, key_text)
             async with _pruning(settings, store, clock):
                 registry = _registry()
                 front = Front(
@@ -112,7 +99,9 @@ async def _serve(settings: Settings, clock: Clock) -> None:
                     only_port=port_of(previews),
                 )
                 with contextlib.closing(front):
-                    await _listen(front, settings, [*listeners, *previews], announce)
+                    await listen(
+                        front, [*listeners, *previews], announce, is_private=settings.private
+                    )
 
 
 def _registry() -> CollectorRegistry:
@@ -223,129 +212,3 @@ async def _prune_forever(settings: Settings, store: Store, clock: Clock) -> None
         except StoreError as error:
             logger.warning("cannot prune the store", extra={"why": str(error)})
         await clock.sleep(PRUNE_EVERY_SECONDS)
-
-
-async def _listen(
-    front: Front, settings: Settings, listeners: list[socket.socket], announce: Callable[[], None]
-) -> None:
-    config = _uvicorn_config(front, upgrades=front, grace=0 if settings.private else GRACE_SECONDS)
-    server = _Server(config, announce, private=settings.private)
-    with _watching_stdin(server.stop) if settings.private else contextlib.nullcontext():
-        await server.serve(sockets=[listener.dup() for listener in listeners])
-
-
-@contextlib.contextmanager
-def _watching_stdin(on_close: Callable[[], None]) -> Iterator[None]:
-    """Private servers live as long as whoever holds the other end of their stdin."""
-
-    def read() -> None:
-        if not os.read(STDIN, 4096):
-            on_close()
-
-    loop = asyncio.get_running_loop()
-    loop.add_reader(STDIN, read)
-    try:
-        yield
-    finally:
-        loop.remove_reader(STDIN)
-
-
-def _uvicorn_config(
-    app: ASGIApp, *, upgrades: Upgrades | None = None, grace: int = GRACE_SECONDS
-) -> uvicorn.Config:
-    return uvicorn.Config(
-        app,
-        http=cast(type[BoundedConnection], functools.partial(BoundedConnection, upgrades=upgrades)),
-        ws=BoundedSocket,
-        ws_max_size=MESSAGE_BYTES,
-        ws_ping_interval=PING_SECONDS,
-        ws_ping_timeout=PONG_SECONDS,
-        ws_per_message_deflate=False,
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        backlog=BACKLOG,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=grace,
-    )
-
-
-class _Server(uvicorn.Server):
-    """uvicorn, which says when it is ready and whose signals leave the rest of us time to end."""
-
-    def __init__(
-        self, config: uvicorn.Config, announce: Callable[[], None], *, private: bool
-    ) -> None:
-        super().__init__(config)
-        self._announce = announce
-        self._private = private
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._announce()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, self._on_signal, signal.SIGTERM)
-        loop.add_signal_handler(signal.SIGINT, self._on_signal, signal.SIGINT)
-        # Left in place until the process ends: what follows must not die of an impatient second signal's default.
-        yield
-
-    def stop(self) -> None:
-        """Answer no more requests; what runs has some seconds to end."""
-        self.should_exit = True
-
-    def _on_signal(self, number: signal.Signals) -> None:
-        if number is signal.SIGINT and self._private:
-            return  # Ctrl-C is for the client in the foreground; when that ends, our stdin does
-        if number is signal.SIGINT and self.should_exit:
-            logger.warning("stopping at once; what is left is cleaned up by the next start")
-            os._exit(EXIT_INTERRUPTED)
-        logger.info("stopping", extra={"signal": number.name})
-        self.stop()
-
-
-def _announcement(
-    settings: Settings, listeners: list[socket.socket], engine: Engine, key_text: str | None
-) -> Callable[[], None]:
-    """What is said once the server answers."""
-
-    def announce() -> None:
-        if settings.private:
-            _say(sys.stdout, json.dumps({"url": f"unix://{settings.socket}", "api_key": key_text}))
-            return
-        urls = [url_of(listener, settings) for listener in listeners]
-        _say(sys.stderr, _welcome(urls, engine, settings, key_text))
-
-    return announce
-
-
-def _welcome(urls: list[str], engine: Engine, settings: Settings, key_text: str | None) -> str:
-    kinds = list(engine.runtimes().values())
-    lines = [
-        "atoll is ready",
-        f"  url        {urls[0]}",
-        *(f"             {url}" for url in urls[1:]),
-        f"  isolation  {'; also '.join(kinds)}",
-        f"  sandboxes  {engine.sandbox_count()} running",
-        f"  state      {settings.state_dir}",
-    ]
-    if key_text is not None:
-        lines += [
-            f"  api key    {key_text}",
-            "             shown once; only its hash is kept. Use it from a client:",
-            f"             export ATOLL_URL={urls[0]} ATOLL_API_KEY={key_text}",
-        ]
-    elif settings.api_keys:
-        lines.append("  api key    as configured")
-    else:
-        lines.append(f"  api key    made earlier; its hash is in {settings.state_dir / 'atoll.db'}")
-    return "\n".join(lines)
-
-
-def _say(stream: TextIO, text: str) -> None:
-    stream.write(text + "\n")
-    stream.flush()

@@ -11,14 +11,14 @@ from typing import Final
 from atoll.models import CreateSandbox
 from atoll_server import __version__, privileges
 from atoll_server.api.native.sandbox_wire import parse_spec
-from atoll_server.api.routing import ApiSettings
+from atoll_server.api.settings import ApiSettings
 from atoll_server.config import ConfigError
 from atoll_server.engine.admission import AdmissionSettings
-from atoll_server.engine.engine import EngineSettings
 from atoll_server.engine.images import HOST
 from atoll_server.engine.limits import LimitSettings
 from atoll_server.engine.model import RuntimeKind
 from atoll_server.engine.pool_plan import PoolSettings
+from atoll_server.engine.settings import EngineSettings
 from atoll_server.network.addresses import parse_opening
 from atoll_server.network.egress import EgressSettings
 from atoll_server.network.namespace import find_fault

@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 
 from atoll import Atoll, Internal, InvalidConfig, SandboxNotFound, Unauthorized
-from tests.support.server import ServerProcess
-from tests.unit.sdk import samples
-from tests.unit.sdk.scripted_server import (
+from tests.support.scripted_server import (
     Answer,
     ScriptedServer,
     answer_error,
     answer_json,
     scripted_server,
 )
+from tests.support.server import ServerProcess
+from tests.unit.sdk import samples
 
 CREATED = answer_json(samples.sandbox(), 201)
 NO_SANDBOXES = answer_json(samples.page(total=0))

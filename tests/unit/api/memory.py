@@ -23,7 +23,7 @@ from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp, Message, Scope
 
 from atoll_server.api.app import build_app
-from atoll_server.api.routing import ApiSettings
+from atoll_server.api.settings import ApiSettings
 from atoll_server.clock import ManualClock
 from atoll_server.engine import errors
 from atoll_server.engine.engine import Engine

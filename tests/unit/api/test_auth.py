@@ -6,7 +6,7 @@ import dataclasses
 import pytest
 
 from atoll_server.api.auth import _address
-from atoll_server.api.routing import ApiSettings
+from atoll_server.api.settings import ApiSettings
 from tests.unit.api.memory import KEY, Answered, Client, Exchange, answered, make_scope
 
 pytestmark = pytest.mark.anyio

@@ -12,11 +12,12 @@ from typing import cast
 import pytest
 import uvicorn
 
-from atoll_server.api import connection as connection_module
-from atoll_server.api.connection import HEAD_BYTES, STALL_SECONDS, StallWatch
-from atoll_server.api.routing import ApiSettings
+from atoll_server.api import stalls
+from atoll_server.api.connection import HEAD_BYTES
+from atoll_server.api.settings import ApiSettings
+from atoll_server.api.stalls import STALL_SECONDS, StallWatch
 from atoll_server.engine.model import SandboxId
-from atoll_server.serve import _uvicorn_config
+from atoll_server.serving import make_config
 from tests.unit.api.memory import KEY, Client
 
 pytestmark = pytest.mark.anyio
@@ -46,7 +47,7 @@ async def client() -> Client:
 
 @pytest.fixture
 async def path(client: Client, tmp_path: Path) -> AsyncIterator[Path]:
-    async with Quiet(_uvicorn_config(client.app)).listening(tmp_path / "s"):
+    async with Quiet(make_config(client.app)).listening(tmp_path / "s"):
         yield tmp_path / "s"
 
 
@@ -207,7 +208,7 @@ async def test_upload_that_falls_silent_is_no_file(tmp_path: Path) -> None:
     await client.create()
     raw = request("PUT", "/v1/sandboxes/sb_0000000000/files?path=a", b"x" * 100_000)
 
-    async with Quiet(_uvicorn_config(client.app)).listening(tmp_path / "s"):
+    async with Quiet(make_config(client.app)).listening(tmp_path / "s"):
         answer = await exchange(
             tmp_path / "s", raw[:-1].replace(b"application/json", b"application/octet-stream")
         )
@@ -285,7 +286,7 @@ async def test_reader_is_let_go_only_once_it_takes_nothing() -> None:
 async def test_client_that_reads_nothing_is_let_go_and_its_command_with_it(
     client: Client, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection_module, "STALL_SECONDS", 0.05)
+    monkeypatch.setattr(stalls, "STALL_SECONDS", 0.05)
     body = b'{"command": ["flood", "100000000"]}'
     _, writer = await asyncio.open_unix_connection(path, limit=1024)
     writer.write(

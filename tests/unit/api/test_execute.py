@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from atoll_server.api.routing import LARGE_BODY_LIMIT, ApiSettings
+from atoll_server.api.routing import LARGE_BODY_LIMIT
+from atoll_server.api.settings import ApiSettings
 from atoll_server.engine.model import Command, State
 from tests.unit.api.memory import KEY, Answered, Client, Exchange, answered, make_scope
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from atoll_server.api.routing import ApiSettings
+from atoll_server.api.settings import ApiSettings
 from atoll_server.engine.keys import Scope
 from tests.unit.api.memory import KEY, Client
 from tests.unit.api.memory_ports import MemoryPorts

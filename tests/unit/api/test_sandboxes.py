@@ -3,7 +3,8 @@ from typing import Any
 
 import pytest
 
-from atoll_server.api.routing import BODY_LIMIT, ApiSettings
+from atoll_server.api.routing import BODY_LIMIT
+from atoll_server.api.settings import ApiSettings
 from atoll_server.engine.model import State
 from tests.unit.api.memory import KEY, Client, Exchange, answered, make_scope
 

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from atoll.cli import app
-from tests.unit.sdk.scripted_server import ScriptedServer, scripted_server
+from tests.support.scripted_server import ScriptedServer, scripted_server
 
 Atoll = Callable[..., Result]
 

@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 from atoll import errors
 from atoll.cli import _exits, _values, app
 from atoll.cli._app import COMMANDS
+from tests.support.scripted_server import Answer, ScriptedServer, answer_error, answer_json
 from tests.unit.cli.conftest import Atoll
 from tests.unit.sdk import samples
-from tests.unit.sdk.scripted_server import Answer, ScriptedServer, answer_error, answer_json
 
 INFO = answer_json(samples.sandbox())
 ENDED = answer_json(samples.sandbox(state="terminated"))

@@ -8,9 +8,9 @@ import pytest
 
 from atoll.cli import events as command
 from atoll.models import Event
+from tests.support.scripted_server import Answer, ScriptedServer, answer_error, answer_json
 from tests.unit.cli.conftest import Atoll
 from tests.unit.sdk import samples
-from tests.unit.sdk.scripted_server import Answer, ScriptedServer, answer_error, answer_json
 
 INFO = answer_json(samples.sandbox())
 SANDBOX = "sb_0123456789"

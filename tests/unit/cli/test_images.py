@@ -3,8 +3,8 @@ from __future__ import annotations
 
 import json
 
+from tests.support.scripted_server import ScriptedServer, answer_json
 from tests.unit.cli.conftest import Atoll
-from tests.unit.sdk.scripted_server import ScriptedServer, answer_json
 
 IMAGES = [
     {"name": "host", "kind": "host", "aliasOf": None},

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from atoll.cli._processes import exit_status_of_process, render_command
 from atoll.cli._tty import LEAVE, LeaveKeys
 from atoll.models import ProcessInfo, ProcessStatus
+from tests.support.scripted_server import Answer, ScriptedServer, answer_error, answer_json
 from tests.unit.cli.conftest import Atoll
 from tests.unit.sdk import samples
-from tests.unit.sdk.scripted_server import Answer, ScriptedServer, answer_error, answer_json
 
 INFO = answer_json(samples.sandbox())
 SANDBOX = "sb_0123456789"

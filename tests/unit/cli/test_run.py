@@ -5,9 +5,9 @@ import json
 
 import pytest
 
+from tests.support.scripted_server import Answer, ScriptedServer, answer_error, answer_json
 from tests.unit.cli.conftest import Atoll
 from tests.unit.sdk import samples
-from tests.unit.sdk.scripted_server import Answer, ScriptedServer, answer_error, answer_json
 
 CREATED = answer_json(samples.sandbox(), 201)
 ENDED = answer_json(samples.sandbox(state="terminated"))

@@ -6,9 +6,9 @@ import json
 import pytest
 
 from atoll.cli._terminal import render_duration, render_size
+from tests.support.scripted_server import ScriptedServer, answer_error, answer_json
 from tests.unit.cli.conftest import Atoll
 from tests.unit.sdk import samples
-from tests.unit.sdk.scripted_server import ScriptedServer, answer_error, answer_json
 
 INFO = answer_json(samples.sandbox())
 METRICS = answer_json(samples.metrics())

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from atoll_server.agent.client import AgentClient
 from atoll_server.agent.frames import Kind, encode_control
 from atoll_server.engine import commands, errors
-from atoll_server.engine.commands import ProcessDefaults, _Tail
+from atoll_server.engine.commands import ProcessDefaults
 from atoll_server.engine.model import Command, Exit, Output, SandboxId
+from tests.support.commands import execute
 from tests.unit.agent.peer import EXIT, STARTED, Script, Talk, peer, say, send
 
 DEFAULTS = ProcessDefaults("/work", {"A": "sandbox", "B": "sandbox"}, SandboxId("sb-1"))
@@ -44,7 +43,7 @@ async def asked_for(tmp_path: Path, command: Command) -> dict[str, Any]:
         await talk.say(EXIT)
 
     async with peer(tmp_path, script) as agent:
-        await commands.execute(agent, command, defaults=DEFAULTS)
+        await execute(agent, command, defaults=DEFAULTS)
     return heard[0]
 
 
@@ -52,7 +51,7 @@ async def test_result_holds_both_streams_and_the_exit(tmp_path: Path) -> None:
     parts = [(Kind.STDOUT, b"a"), (Kind.STDERR, b"x"), (Kind.STDOUT, b"b")]
 
     async with peer(tmp_path, printing(*parts, exit={**EXIT, "code": 3})) as agent:
-        completed = await commands.execute(agent, TRUE, defaults=DEFAULTS)
+        completed = await execute(agent, TRUE, defaults=DEFAULTS)
 
     assert (completed.stdout, completed.stderr, completed.truncated) == (b"ab", b"x", False)
     assert (completed.exit.code, completed.exit.signal) == (3, None)
@@ -96,7 +95,7 @@ async def test_only_the_last_bytes_of_each_stream_are_kept(tmp_path: Path) -> No
     parts = [(Kind.STDOUT, b"%06d" % number) for number in range(1000)]
 
     async with peer(tmp_path, printing((Kind.STDERR, b"short"), *parts)) as agent:
-        completed = await commands.execute(agent, TRUE, defaults=DEFAULTS, limit=8)
+        completed = await execute(agent, TRUE, defaults=DEFAULTS, limit=8)
 
     assert (completed.stdout, completed.stderr) == (b"98000999", b"short")
     assert completed.truncated
@@ -106,28 +105,9 @@ async def test_cut_output_begins_with_a_whole_character(tmp_path: Path) -> None:
     text = "aä€😀" * 3
 
     async with peer(tmp_path, printing((Kind.STDOUT, text.encode()))) as agent:
-        completed = await commands.execute(agent, TRUE, defaults=DEFAULTS, limit=12)
+        completed = await execute(agent, TRUE, defaults=DEFAULTS, limit=12)
 
     assert completed.stdout.decode() == "aä€😀"
-
-
-@given(st.lists(st.binary(max_size=30)), st.integers(0, 40))
-def test_tail_is_the_end_of_what_came(parts: list[bytes], limit: int) -> None:
-    tail = _Tail(limit)
-    for part in parts:
-        tail.append(part)
-
-    whole = b"".join(parts)
-    kept = tail.kept()
-
-    assert tail.is_cut == (len(whole) > limit)
-    assert whole.endswith(kept)
-    expected = whole if not tail.is_cut else whole[len(whole) - limit :]
-    cut = len(expected) - len(kept)
-    assert cut <= 3
-    assert all(byte & 0xC0 == 0x80 for byte in expected[:cut])
-    if tail.is_cut and kept and cut < 3:
-        assert kept[0] & 0xC0 != 0x80
 
 
 async def test_stdin_and_output_flow_at_once(tmp_path: Path) -> None:
@@ -143,7 +123,7 @@ async def test_stdin_and_output_flow_at_once(tmp_path: Path) -> None:
 
     stdin = bytes(range(256)) * (size // 256)
     async with peer(tmp_path, echo) as agent, asyncio.timeout(10):
-        completed = await commands.execute(agent, Command(("cat",), stdin=stdin), defaults=DEFAULTS)
+        completed = await execute(agent, Command(("cat",), stdin=stdin), defaults=DEFAULTS)
 
     assert completed.stdout == stdin
 
@@ -152,7 +132,7 @@ async def test_command_that_ignores_its_stdin_ends_as_it_does(tmp_path: Path) ->
     command = Command(("true",), stdin=b"x" * (8 << 20))
 
     async with peer(tmp_path, printing()) as agent, asyncio.timeout(5):
-        completed = await commands.execute(agent, command, defaults=DEFAULTS)
+        completed = await execute(agent, command, defaults=DEFAULTS)
 
     assert completed.exit.code == 0
 
@@ -177,7 +157,7 @@ async def test_cancelled_command_is_killed(tmp_path: Path) -> None:
 
     async with peer(tmp_path, run, kill) as agent:
         stuck = Command(("sleep", "9"), stdin=b"x" * (4 << 20))
-        running = asyncio.ensure_future(commands.execute(agent, stuck, defaults=DEFAULTS))
+        running = asyncio.ensure_future(execute(agent, stuck, defaults=DEFAULTS))
         await is_running.wait()
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -218,9 +198,7 @@ async def test_only_a_killed_command_may_have_run_out_of_memory(
         return True
 
     async with peer(tmp_path, printing(exit={**EXIT, **exit})) as agent:
-        completed = await commands.execute(
-            agent, TRUE, defaults=DEFAULTS, was_oom_killed=was_killed
-        )
+        completed = await execute(agent, TRUE, defaults=DEFAULTS, was_oom_killed=was_killed)
 
     assert completed.exit.oom_killed == was_asked
     assert bool(asked) == was_asked
@@ -230,7 +208,7 @@ async def test_killed_command_without_an_oom_kill_did_not_run_out_of_memory(tmp_
     killed = {**EXIT, "code": None, "signal": 9}
 
     async with peer(tmp_path, printing(exit=killed)) as agent:
-        completed = await commands.execute(
+        completed = await execute(
             agent, TRUE, defaults=DEFAULTS, was_oom_killed=lambda number: False
         )
 
@@ -258,7 +236,7 @@ async def test_command_that_could_not_start_says_why(
 
     async with peer(tmp_path, say(refusal(code))) as agent:
         with pytest.raises(errors.CommandNotStarted) as raised:
-            await commands.execute(agent, command, defaults=DEFAULTS)
+            await execute(agent, command, defaults=DEFAULTS)
 
     assert raised.value.reason == reason
     assert raised.value.message == f"why: {about}"
@@ -279,7 +257,7 @@ async def test_other_refusals_are_translated(
 ) -> None:
     async with peer(tmp_path, say(refusal(code))) as agent:
         with pytest.raises(kind):
-            await commands.execute(agent, TRUE, defaults=DEFAULTS)
+            await execute(agent, TRUE, defaults=DEFAULTS)
 
 
 async def test_command_too_long_for_the_protocol_is_too_large(tmp_path: Path) -> None:
@@ -288,7 +266,7 @@ async def test_command_too_long_for_the_protocol_is_too_large(tmp_path: Path) ->
 
     async with peer(tmp_path, nothing) as agent:
         with pytest.raises(errors.TooLarge):
-            await commands.execute(agent, Command("x" * (1 << 20)), defaults=DEFAULTS)
+            await execute(agent, Command("x" * (1 << 20)), defaults=DEFAULTS)
 
 
 @pytest.mark.parametrize(
@@ -299,11 +277,11 @@ async def test_command_too_long_for_the_protocol_is_too_large(tmp_path: Path) ->
 async def test_broken_agent_is_a_failed_sandbox(tmp_path: Path, data: bytes) -> None:
     async with peer(tmp_path, send(data)) as agent:
         with pytest.raises(errors.SandboxFailed):
-            await commands.execute(agent, TRUE, defaults=DEFAULTS)
+            await execute(agent, TRUE, defaults=DEFAULTS)
 
 
 async def test_missing_agent_is_a_failed_sandbox(tmp_path: Path) -> None:
     agent = AgentClient(str(tmp_path / "agent.sock"))
 
     with pytest.raises(errors.SandboxFailed):
-        await commands.execute(agent, TRUE, defaults=DEFAULTS)
+        await execute(agent, TRUE, defaults=DEFAULTS)

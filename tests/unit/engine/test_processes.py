@@ -13,7 +13,7 @@ import pytest
 from atoll_server.agent.client import AgentClient
 from atoll_server.agent.frames import Kind
 from atoll_server.agent.messages import GENERATION
-from atoll_server.engine import commands, errors
+from atoll_server.engine import errors
 from atoll_server.engine.commands import ProcessDefaults
 from atoll_server.engine.model import (
     Command,
@@ -28,6 +28,7 @@ from atoll_server.engine.model import (
 from atoll_server.engine.notes import Note, pack_note
 from atoll_server.engine.oom import OomKills
 from atoll_server.engine.processes import Processes
+from tests.support.commands import execute
 from tests.unit.agent.peer import EXIT, STARTED, Script, Talk, peer, say
 
 DEFAULTS = ProcessDefaults("/work", {"A": "1"}, SandboxId("sb-1"))
@@ -413,7 +414,7 @@ async def test_agent_of_an_older_generation_is_not_asked(tmp_path: Path) -> None
         await agent.hello(1)
         with pytest.raises(errors.EngineError):
             await processes_of(agent).list(ProcessFilter())
-        await commands.execute(agent, Command("true"), defaults=DEFAULTS)
+        await execute(agent, Command("true"), defaults=DEFAULTS)
 
     assert heard[0]["generation"] == 1
     assert "note" not in heard[0]

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from atoll import AsyncAtoll, AsyncSandbox, Atoll
+from tests.support.scripted_server import Answer, ScriptedServer, answer_json
 from tests.unit.sdk import samples
-from tests.unit.sdk.scripted_server import Answer, ScriptedServer, answer_json
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import asyncio
 
 from atoll import AsyncAtoll
 from atoll._async._transport import MAX_IDLE_CONNECTIONS
+from tests.support.scripted_server import ScriptedServer, answer_json
 from tests.unit.sdk import samples
-from tests.unit.sdk.scripted_server import ScriptedServer, answer_json
 
 CROWD = MAX_IDLE_CONNECTIONS + 8
 

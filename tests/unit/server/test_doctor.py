@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from atoll_server.doctor import HostFacts, Mark, Program, Report, collect_facts, diagnose
+from atoll_server.doctor import Mark, Report, diagnose
 from atoll_server.engine.model import RuntimeKind
+from atoll_server.facts import HostFacts, Program, collect_facts
 
 CRUN = Program("/usr/bin/crun", "version 1.8.1")
 RUNC = Program("/usr/sbin/runc", "version 1.1.5")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .. import _requests, _wire
+from .. import _requests
 from .._batches import (
     OF_ONE_FILE,
     Batch,
@@ -56,7 +56,7 @@ async def _write(
     if not batch.records:
         return [await _write_one(transport, sandbox_id, file) for file in batch.files]
     request = _requests.write_files(sandbox_id, batch.records)
-    answer = _wire.decode(FilesWritten, await transport.send(request))
+    answer = await transport.ask(FilesWritten, request)
     return written_of(answer, len(batch.files))
 
 
@@ -65,7 +65,7 @@ async def _write_one(
 ) -> FileWritten | Error:
     request = _requests.write_file(sandbox_id, file.path, mode=file.mode, body=to_bytes(file.data))
     try:
-        return _wire.decode(FileWritten, await transport.send(request))
+        return await transport.ask(FileWritten, request)
     except OF_ONE_FILE as error:
         return error
 
@@ -74,7 +74,7 @@ async def _read(
     transport: AsyncTransport, sandbox_id: str, paths: list[Path]
 ) -> list[bytes | Error]:
     request = _requests.read_files(sandbox_id, paths)
-    answer = _wire.decode(FilesRead, await transport.send(request))
+    answer = await transport.ask(FilesRead, request)
     return content_of(answer, len(paths))
 
 

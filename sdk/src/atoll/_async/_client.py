@@ -8,7 +8,7 @@ from contextlib import aclosing
 from types import TracebackType
 from typing import Any
 
-from .. import _requests, _wire
+from .. import _requests
 from .._config import load_settings, mask_key
 from .._feed import check_types
 from ..models import Event, Health, ImageInfo, ImageList, PoolInfo
@@ -91,22 +91,22 @@ class AsyncAtoll:
 
     async def health(self) -> Health:
         """What the server says of itself."""
-        return _wire.decode(Health, await self._transport.send(_requests.health()))
+        return await self._transport.ask(Health, _requests.health())
 
     async def images(self) -> list[ImageInfo]:
         """What sandboxes of this server can be made of: `host` first."""
-        return _wire.decode(ImageList, await self._transport.send(_requests.list_images())).data
+        return (await self._transport.ask(ImageList, _requests.list_images())).data
 
     async def pool(self) -> PoolInfo:
         """What the server holds ready for whoever creates a sandbox next. The key needs the scope `pool:manage`."""
-        return _wire.decode(PoolInfo, await self._transport.send(_requests.get_pool()))
+        return await self._transport.ask(PoolInfo, _requests.get_pool())
 
     async def resize_pool(self, size: int) -> PoolInfo:
         """Has the server hold `size` sandboxes ready, at most 1000, until it ends. They are built in the background.
 
         The key needs the scope `pool:manage`.
         """
-        return _wire.decode(PoolInfo, await self._transport.send(_requests.resize_pool(size)))
+        return await self._transport.ask(PoolInfo, _requests.resize_pool(size))
 
     async def events(
         self,

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import aclosing
 from typing import BinaryIO, Literal, overload
 
-from .. import _requests, _wire
+from .. import _requests
 from .._archive import DirectoryDownloaded, Unpacker, pack
 from .._batches import Data, FileGiven, FilesToWrite, Path, to_bytes
 from .._colour import CHUNK_BYTES, AsyncByteSource, async_chunks, async_run
@@ -73,7 +73,7 @@ class AsyncFiles:
         0644, an existing one keeps its own.
         """
         request = _requests.write_file(self._id, path, mode=mode, body=to_bytes(data))
-        return _wire.decode(FileWritten, await self._transport.send(request))
+        return await self._transport.ask(FileWritten, request)
 
     @overload
     async def read_many(
@@ -132,7 +132,7 @@ class AsyncFiles:
     ) -> FileWritten:
         """Adds to the end of a file, which is made where it is missing."""
         request = _requests.write_file(self._id, path, append=True, body=to_bytes(data))
-        return _wire.decode(FileWritten, await self._transport.send(request))
+        return await self._transport.ask(FileWritten, request)
 
     async def list(
         self, path: PathInSandbox = ".", depth: int = 1, *, limit: int | None = None
@@ -144,7 +144,7 @@ class AsyncFiles:
         """
         asked = MAX_LISTED if limit is None else limit
         request = _requests.list_files(self._id, path, depth=depth, limit=asked)
-        found = _wire.decode(FileList, await self._transport.send(request))
+        found = await self._transport.ask(FileList, request)
         if limit is None and found.truncated:
             raise TooLarge(
                 f"more than {MAX_LISTED} entries: list its directories one by one, or pass limit"
@@ -154,12 +154,12 @@ class AsyncFiles:
     async def stat(self, path: PathInSandbox, *, follow: bool = True) -> FileEntry:
         """What stands at a path; with `follow=False` a link itself."""
         request = _requests.stat_file(self._id, path, follow=follow)
-        return _wire.decode(FileEntry, await self._transport.send(request))
+        return await self._transport.ask(FileEntry, request)
 
     async def exists(self, path: PathInSandbox) -> bool:
         """Whether anything has that path."""
         request = _requests.file_exists(self._id, path)
-        return _wire.decode(FileExists, await self._transport.send(request)).exists
+        return (await self._transport.ask(FileExists, request)).exists
 
     async def mkdir(
         self,
@@ -173,17 +173,17 @@ class AsyncFiles:
         fine; without, it raises `FileError` with the reason `exists`, or `FileNotFound` for a missing parent.
         """
         request = _requests.make_directory(self._id, path, parents=parents or recursive, mode=mode)
-        return _wire.decode(FileEntry, await self._transport.send(request))
+        return await self._transport.ask(FileEntry, request)
 
     async def move(self, source: PathInSandbox, destination: PathInSandbox) -> FileEntry:
         """Renames. An existing file at the destination is replaced, a directory there raises `FileError`."""
         request = _requests.move_file(self._id, source, destination)
-        return _wire.decode(FileEntry, await self._transport.send(request))
+        return await self._transport.ask(FileEntry, request)
 
     async def copy(self, source: PathInSandbox, destination: PathInSandbox) -> FileEntry:
         """Copies a file, or a directory with all it holds."""
         request = _requests.copy_file(self._id, source, destination)
-        return _wire.decode(FileEntry, await self._transport.send(request))
+        return await self._transport.ask(FileEntry, request)
 
     async def remove(self, path: PathInSandbox, *, recursive: bool = False) -> None:
         """Removes a file, a link itself, or a directory; a full one only with `recursive`."""
@@ -198,7 +198,7 @@ class AsyncFiles:
     ) -> FileEntry:
         """Sets permission bits, such as `0o755` or `"0755"`."""
         request = _requests.change_mode(self._id, path, mode, recursive=recursive)
-        return _wire.decode(FileEntry, await self._transport.send(request))
+        return await self._transport.ask(FileEntry, request)
 
     async def chown(
         self,
@@ -212,7 +212,7 @@ class AsyncFiles:
         request = _requests.change_owner(
             self._id, path, user=user, group=group, recursive=recursive
         )
-        return _wire.decode(FileEntry, await self._transport.send(request))
+        return await self._transport.ask(FileEntry, request)
 
     async def watch(
         self, path: PathInSandbox, *, recursive: bool = False, linger_ms: int | None = None
@@ -223,17 +223,17 @@ class AsyncFiles:
         until it is stopped, or nobody has read it for `linger_ms` (five minutes by default, a day at most).
         """
         request = _requests.start_watch(self._id, path, recursive=recursive, linger_ms=linger_ms)
-        return self._make_watch(_wire.decode(WatchInfo, await self._transport.send(request)))
+        return self._make_watch(await self._transport.ask(WatchInfo, request))
 
     async def watches(self) -> builtins.list[AsyncWatch]:
         """The watches of the sandbox, whoever made them, the oldest first."""
-        answer = await self._transport.send(_requests.list_watches(self._id))
-        return [self._make_watch(info) for info in _wire.decode(WatchList, answer).data]
+        found = await self._transport.ask(WatchList, _requests.list_watches(self._id))
+        return [self._make_watch(info) for info in found.data]
 
     async def get_watch(self, watch_id: str) -> AsyncWatch:
         """The watch of that id, to go on reading it. Raises `WatchNotFound`."""
         request = _requests.get_watch(self._id, watch_id)
-        return self._make_watch(_wire.decode(WatchInfo, await self._transport.send(request)))
+        return self._make_watch(await self._transport.ask(WatchInfo, request))
 
     async def upload(
         self,
@@ -253,8 +253,7 @@ class AsyncFiles:
         if isinstance(source, str | os.PathLike):
             return await self._upload_path(source, path, mode)
         request = _requests.write_file(self._id, path, mode=mode, replayable=False)
-        answer = await self._transport.send(request, lambda: async_chunks(source))
-        return _wire.decode(FileWritten, answer)
+        return await self._transport.ask(FileWritten, request, lambda: async_chunks(source))
 
     async def download(
         self,
@@ -289,7 +288,7 @@ class AsyncFiles:
                 yield block
 
         request = _requests.unpack_directory(self._id, path)
-        return _wire.decode(Unpacked, await self._transport.send(request, body))
+        return await self._transport.ask(Unpacked, request, body)
 
     async def download_dir(
         self, path: PathInSandbox, target: LocalPath, *, max_bytes: int | None = None
@@ -331,4 +330,4 @@ class AsyncFiles:
             request = _requests.write_file(
                 self._id, path, mode=mode, size=size, replayable=size is not None
             )
-            return _wire.decode(FileWritten, await self._transport.send(request, body))
+            return await self._transport.ask(FileWritten, request, body)

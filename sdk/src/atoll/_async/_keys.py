@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .. import _requests, _wire
+from .. import _requests
 from ..models import KeyInfo, KeyList
 from ._transport import AsyncTransport
 
@@ -25,11 +25,11 @@ class AsyncKeys:
         managing keys. Raises `Forbidden` for a scope that the client's own key lacks.
         """
         request = _requests.create_key(name=name, scopes=scopes)
-        return _wire.decode(KeyInfo, await self._transport.send(request))
+        return await self._transport.ask(KeyInfo, request)
 
     async def list(self) -> list[KeyInfo]:
         """All keys: those of the server's settings, then the others, oldest first."""
-        return _wire.decode(KeyList, await self._transport.send(_requests.list_keys())).data
+        return (await self._transport.ask(KeyList, _requests.list_keys())).data
 
     async def delete(self, key_id: str) -> None:
         """Withdraws a key: whoever has it is refused from now on. Raises `KeyNotFound`.

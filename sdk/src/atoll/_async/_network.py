@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from .. import _requests, _wire
+from .. import _requests
 from .._policies import NetworkPolicy
 from ..models import Network, NetworkReport, SandboxInfo
 from ._transport import AsyncTransport
@@ -23,7 +23,7 @@ class AsyncSandboxNetwork:
         Raises `InvalidConfig` for one that cannot be, and for a sandbox that was created without a network.
         """
         request = _requests.set_network(self._sandbox_id, policy)
-        info = _wire.decode(SandboxInfo, await self._transport.send(request))
+        info = await self._transport.ask(SandboxInfo, request)
         return info.network or Network()
 
     async def report(self) -> NetworkReport:
@@ -32,7 +32,7 @@ class AsyncSandboxNetwork:
         Raises `InvalidConfig` for a sandbox that was created without a network.
         """
         request = _requests.get_network(self._sandbox_id)
-        return _wire.decode(NetworkReport, await self._transport.send(request))
+        return await self._transport.ask(NetworkReport, request)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._sandbox_id}>"

@@ -7,7 +7,7 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from .. import _requests, _wire
+from .. import _requests
 from ..errors import ConnectionLost, Timeout
 from ..models import MAX_PORT_WAIT_MS, ListeningPort, ListeningPorts, PortInfo, PortList, SignedUrl
 from ._transport import AsyncTransport
@@ -37,12 +37,12 @@ class AsyncPorts:
         besides. May be repeated: the URL stays the same until the port is closed. Raises `InvalidPort`.
         """
         request = _requests.expose_port(self._sandbox_id, port, private=private)
-        return _wire.decode(PortInfo, await self._transport.send(request))
+        return await self._transport.ask(PortInfo, request)
 
     async def list(self) -> Exposed:
         """The exposed ports, by number."""
-        answer = await self._transport.send(_requests.list_ports(self._sandbox_id))
-        return _wire.decode(PortList, answer).data
+        request = _requests.list_ports(self._sandbox_id)
+        return (await self._transport.ask(PortList, request)).data
 
     async def close(self, port: int) -> None:
         """Lets nobody reach a port any more. Its URL is never used again. Raises `PortNotExposed`."""
@@ -53,7 +53,7 @@ class AsyncPorts:
         a day at most. Raises `PortNotExposed`.
         """
         request = _requests.sign_port(self._sandbox_id, port, lasts_ms=lasts_ms)
-        return _wire.decode(SignedUrl, await self._transport.send(request))
+        return await self._transport.ask(SignedUrl, request)
 
     async def listening(self) -> Listening:
         """Which TCP ports listen inside, exposed or not, by number."""
@@ -80,7 +80,7 @@ class AsyncPorts:
 
     async def _listening(self, port: int | None, wait_ms: int) -> Listening:
         request = _requests.list_listening(self._sandbox_id, port, wait_ms=wait_ms)
-        return _wire.decode(ListeningPorts, await self._transport.send(request)).data
+        return (await self._transport.ask(ListeningPorts, request)).data
 
 
 class AsyncPortStream:

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from .. import _requests, _wire
+from .. import _requests
 from .._following import Patience
 from .._output import OutputReader, ProcessEvent
 from .._requests import Request
@@ -129,7 +129,7 @@ class AsyncProcess:
     async def refresh(self) -> None:
         """Brings the attributes up to date."""
         request = _requests.get_process(self._sandbox_id, self.id)
-        self._info = _wire.decode(ProcessInfo, await self._transport.send(request))
+        self._info = await self._transport.ask(ProcessInfo, request)
 
     async def stream(
         self, since: int = 0, *, follow: bool = True
@@ -188,12 +188,12 @@ class AsyncProcess:
         Raises `ProcessEnded` when it is too late.
         """
         request = _requests.signal_process(self._sandbox_id, self.id, signal, tree=tree)
-        self._info = _wire.decode(ProcessInfo, await self._transport.send(request))
+        self._info = await self._transport.ask(ProcessInfo, request)
 
     async def kill(self) -> None:
         """Ends it and all that it started, with SIGKILL. May be repeated."""
         request = _requests.kill_process(self._sandbox_id, self.id)
-        self._info = _wire.decode(ProcessInfo, await self._transport.send(request))
+        self._info = await self._transport.ask(ProcessInfo, request)
 
     async def write_stdin(self, data: str | bytes, *, eof: bool = False) -> int:
         """Writes to its input, and with `eof` ends that; returns how many bytes it took.
@@ -201,7 +201,7 @@ class AsyncProcess:
         Needs `stdin_open` or `pty` at its start, else raises `StdinClosed`. Waits for a process that does not read.
         """
         request = _requests.write_stdin(self._sandbox_id, self.id, data, eof=eof)
-        return _wire.decode(StdinWritten, await self._transport.send(request)).bytes
+        return (await self._transport.ask(StdinWritten, request)).bytes
 
     async def close_stdin(self) -> None:
         """Ends its input, as `write_stdin` with `eof` does."""
@@ -211,11 +211,11 @@ class AsyncProcess:
         """Gives its terminal another size, in lines and columns. Raises `ProcessEnded` when it is too late."""
         size = _requests.pty_size((rows, cols))
         request = _requests.resize_process(self._sandbox_id, self.id, size)
-        self._info = _wire.decode(ProcessInfo, await self._transport.send(request))
+        self._info = await self._transport.ask(ProcessInfo, request)
 
     async def _wait_once(self, slice_ms: int) -> ProcessResult:
         request = _requests.wait_process(self._sandbox_id, self.id, timeout_ms=slice_ms)
-        result = _wire.decode(ProcessResult, await self._transport.send(request))
+        result = await self._transport.ask(ProcessResult, request)
         self._info = result
         return result
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
-from .. import _requests, _wire
+from .. import _requests
 from ..errors import InvalidRequest, ProcessNotFound
 from ..models import ProcessInfo, ProcessPage, ProcessStatus, PtySize
 from ._process import AsyncProcess
@@ -110,7 +110,7 @@ class AsyncProcesses:
             idle_timeout_ms=idle_timeout_ms,
         )
         request = _requests.start_process(self._sandbox_id, values)
-        return self._make(_wire.decode(ProcessInfo, await self._transport.send(request)))
+        return self._make(await self._transport.ask(ProcessInfo, request))
 
     async def get(
         self, process_id: str | None = None, *, pid: int | None = None, tag: str | None = None
@@ -124,7 +124,7 @@ class AsyncProcesses:
             raise InvalidRequest("give one of process_id, pid and tag")
         if process_id is not None:
             request = _requests.get_process(self._sandbox_id, process_id)
-            return self._make(_wire.decode(ProcessInfo, await self._transport.send(request)))
+            return self._make(await self._transport.ask(ProcessInfo, request))
         for status in (ProcessStatus.RUNNING, None):
             filters = {"status": status, "tag": tag, "pid": pid, "limit": 1}
             page = await _fetch(self._transport, self._sandbox_id, filters, None)
@@ -159,4 +159,4 @@ async def _fetch(
     transport: AsyncTransport, sandbox_id: str, filters: Mapping[str, Any], cursor: str | None
 ) -> ProcessPage:
     request = _requests.list_processes(sandbox_id, cursor=cursor, **filters)
-    return _wire.decode(ProcessPage, await transport.send(request))
+    return await transport.ask(ProcessPage, request)

@@ -208,7 +208,7 @@ class AsyncSandbox:
         )
         if on_stdout is None and on_stderr is None:
             request = _requests.execute(self.id, values, framed=False)
-            result = _wire.decode(ExecResult, await self._transport.send(request))
+            result = await self._transport.ask(ExecResult, request)
         else:
             result = await self._run(values, AsyncOutput(on_stdout), AsyncOutput(on_stderr))
         if check and not result.ok:
@@ -225,7 +225,7 @@ class AsyncSandbox:
     async def refresh(self) -> None:
         """Brings the attributes up to date."""
         request = _requests.get_sandbox(self.id)
-        self._info = _wire.decode(SandboxInfo, await self._transport.send(request))
+        self._info = await self._transport.ask(SandboxInfo, request)
 
     async def metrics(self) -> SandboxMetrics:
         """What it uses of its host now, beside its limits: processors, memory, processes, disk.
@@ -234,7 +234,7 @@ class AsyncSandbox:
         counts, too.
         """
         request = _requests.get_metrics(self.id)
-        return _wire.decode(SandboxMetrics, await self._transport.send(request))
+        return await self._transport.ask(SandboxMetrics, request)
 
     async def events(
         self,

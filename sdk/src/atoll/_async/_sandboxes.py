@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from .. import _requests, _wire
+from .. import _requests
 from .._config import merge_create
 from .._policies import NetworkPolicy
 from ..models import Resources, Runtime, SandboxInfo, SandboxPage, SandboxState, Secret
@@ -97,13 +97,16 @@ class AsyncSandboxes:
 
         What is not given comes from the client's `defaults`, else from the server: 2 CPUs, 4096 MB of memory, 10240 MB
         of disk, `/workspace`, a lifetime (`timeout_ms`) of 300,000 ms. `pids` are processes and threads at once,
-        `open_files` those of one process. `cpu` to `open_files` are the same as in `resources`, and win. `network` is
-        what it may reach: `"allow"` (which it is if absent, unless the server has another default), `"deny"`, `"none"`
-        (for good), or such as `{"allow": ["example.com", "*.example.com:22"], "deny": []}`, which denies what it does
-        not name. `secrets` are environment variables that hold a placeholder inside, in whose place a value is put on
-        its way to the hosts of the secret: `{"API_KEY": Secret("sk-…", hosts=["api.example.com"])}`. Raises
-        `InvalidConfig` for what cannot be, `ResourceExhausted` when there is no room, `RuntimeUnavailable` when the
-        server has no such runtime, or a network is asked for and it gives none.
+        `open_files` those of one process. `cpu` to `open_files` are the same as in `resources`, and win.
+        `idle_timeout_ms` acts once pausing exists.
+
+        `network` is what it may reach: `"allow"` (which it is if absent, unless the server has another default),
+        `"deny"`, `"none"` (for good), or such as `{"allow": ["example.com", "*.example.com:22"], "deny": []}`, which
+        denies what it does not name. `secrets` are environment variables that hold a placeholder inside, in whose place
+        a value is put on its way to the hosts of the secret: `{"API_KEY": Secret("sk-…", hosts=["api.example.com"])}`.
+
+        Raises `InvalidConfig` for what cannot be, `ResourceExhausted` when there is no room, `RuntimeUnavailable` when
+        the server has no such runtime, or a network is asked for and it gives none.
         """
         flat = {
             "cpu": cpu,
@@ -128,16 +131,12 @@ class AsyncSandboxes:
             "secrets": secrets,
         }
         request = _requests.create_sandbox(merge_create(self._defaults, call))
-        return AsyncSandbox(
-            self._transport, _wire.decode(SandboxInfo, await self._transport.send(request))
-        )
+        return AsyncSandbox(self._transport, await self._transport.ask(SandboxInfo, request))
 
     async def get(self, sandbox_id: str) -> AsyncSandbox:
         """The sandbox of that id, terminated ones too. Raises `SandboxNotFound`."""
         request = _requests.get_sandbox(sandbox_id)
-        return AsyncSandbox(
-            self._transport, _wire.decode(SandboxInfo, await self._transport.send(request))
-        )
+        return AsyncSandbox(self._transport, await self._transport.ask(SandboxInfo, request))
 
     async def list(
         self,
@@ -154,4 +153,4 @@ class AsyncSandboxes:
 
 
 async def _fetch(transport: AsyncTransport, filters: Mapping[str, Any]) -> SandboxPage:
-    return _wire.decode(SandboxPage, await transport.send(_requests.list_sandboxes(**filters)))
+    return await transport.ask(SandboxPage, _requests.list_sandboxes(**filters))

@@ -21,6 +21,7 @@ from .._config import Endpoint, Settings
 from .._local import Lease, PrivateServer
 from .._requests import Header, Request
 from .._route import TRANSPORT_ERRORS, Route, translate_error
+from .._wire import Record, decode
 from ..errors import Error, InvalidRequest
 
 if TYPE_CHECKING:
@@ -103,6 +104,12 @@ class AsyncTransport:
             return await answer.aread()
         finally:
             await answer.aclose()
+
+    async def ask(
+        self, record_type: type[Record], request: Request, body: AsyncBody | None = None
+    ) -> Record:
+        """The answer, which was 2xx, as a record. Raises `ProtocolError` where it is none."""
+        return decode(record_type, await self.send(request, body))
 
     @asynccontextmanager
     async def open(

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from types import TracebackType
 
-from .. import _requests, _wire
+from .. import _requests
 from .._changes import ChangeReader
 from .._requests import Request
 from ..errors import SandboxNotFound, WatchNotFound
@@ -83,7 +83,7 @@ class AsyncWatch:
     async def refresh(self) -> None:
         """Brings the attributes up to date."""
         request = _requests.get_watch(self._sandbox_id, self.id)
-        self._info = _wire.decode(WatchInfo, await self._transport.send(request))
+        self._info = await self._transport.ask(WatchInfo, request)
 
     async def changes(
         self, since: int | None = None, *, follow: bool = True

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .. import _requests, _wire
+from .. import _requests
 from .._batches import (
     OF_ONE_FILE,
     Batch,
@@ -55,21 +55,21 @@ def _write(transport: Transport, sandbox_id: str, batch: Batch) -> list[FileWrit
     if not batch.records:
         return [_write_one(transport, sandbox_id, file) for file in batch.files]
     request = _requests.write_files(sandbox_id, batch.records)
-    answer = _wire.decode(FilesWritten, transport.send(request))
+    answer = transport.ask(FilesWritten, request)
     return written_of(answer, len(batch.files))
 
 
 def _write_one(transport: Transport, sandbox_id: str, file: FileToWrite) -> FileWritten | Error:
     request = _requests.write_file(sandbox_id, file.path, mode=file.mode, body=to_bytes(file.data))
     try:
-        return _wire.decode(FileWritten, transport.send(request))
+        return transport.ask(FileWritten, request)
     except OF_ONE_FILE as error:
         return error
 
 
 def _read(transport: Transport, sandbox_id: str, paths: list[Path]) -> list[bytes | Error]:
     request = _requests.read_files(sandbox_id, paths)
-    answer = _wire.decode(FilesRead, transport.send(request))
+    answer = transport.ask(FilesRead, request)
     return content_of(answer, len(paths))
 
 

@@ -9,7 +9,7 @@ from contextlib import closing
 from types import TracebackType
 from typing import Any
 
-from .. import _requests, _wire
+from .. import _requests
 from .._config import load_settings, mask_key
 from .._feed import check_types
 from ..models import Event, Health, ImageInfo, ImageList, PoolInfo
@@ -92,22 +92,22 @@ class Atoll:
 
     def health(self) -> Health:
         """What the server says of itself."""
-        return _wire.decode(Health, self._transport.send(_requests.health()))
+        return self._transport.ask(Health, _requests.health())
 
     def images(self) -> list[ImageInfo]:
         """What sandboxes of this server can be made of: `host` first."""
-        return _wire.decode(ImageList, self._transport.send(_requests.list_images())).data
+        return (self._transport.ask(ImageList, _requests.list_images())).data
 
     def pool(self) -> PoolInfo:
         """What the server holds ready for whoever creates a sandbox next. The key needs the scope `pool:manage`."""
-        return _wire.decode(PoolInfo, self._transport.send(_requests.get_pool()))
+        return self._transport.ask(PoolInfo, _requests.get_pool())
 
     def resize_pool(self, size: int) -> PoolInfo:
         """Has the server hold `size` sandboxes ready, at most 1000, until it ends. They are built in the background.
 
         The key needs the scope `pool:manage`.
         """
-        return _wire.decode(PoolInfo, self._transport.send(_requests.resize_pool(size)))
+        return self._transport.ask(PoolInfo, _requests.resize_pool(size))
 
     def events(
         self,

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from typing import BinaryIO, Literal, overload
 
-from .. import _requests, _wire
+from .. import _requests
 from .._archive import DirectoryDownloaded, Unpacker, pack
 from .._batches import Data, FileGiven, FilesToWrite, Path, to_bytes
 from .._colour import CHUNK_BYTES, SyncByteSource, sync_chunks, sync_run
@@ -72,7 +72,7 @@ class Files:
         0644, an existing one keeps its own.
         """
         request = _requests.write_file(self._id, path, mode=mode, body=to_bytes(data))
-        return _wire.decode(FileWritten, self._transport.send(request))
+        return self._transport.ask(FileWritten, request)
 
     @overload
     def read_many(
@@ -129,7 +129,7 @@ class Files:
     ) -> FileWritten:
         """Adds to the end of a file, which is made where it is missing."""
         request = _requests.write_file(self._id, path, append=True, body=to_bytes(data))
-        return _wire.decode(FileWritten, self._transport.send(request))
+        return self._transport.ask(FileWritten, request)
 
     def list(
         self, path: PathInSandbox = ".", depth: int = 1, *, limit: int | None = None
@@ -141,7 +141,7 @@ class Files:
         """
         asked = MAX_LISTED if limit is None else limit
         request = _requests.list_files(self._id, path, depth=depth, limit=asked)
-        found = _wire.decode(FileList, self._transport.send(request))
+        found = self._transport.ask(FileList, request)
         if limit is None and found.truncated:
             raise TooLarge(
                 f"more than {MAX_LISTED} entries: list its directories one by one, or pass limit"
@@ -151,12 +151,12 @@ class Files:
     def stat(self, path: PathInSandbox, *, follow: bool = True) -> FileEntry:
         """What stands at a path; with `follow=False` a link itself."""
         request = _requests.stat_file(self._id, path, follow=follow)
-        return _wire.decode(FileEntry, self._transport.send(request))
+        return self._transport.ask(FileEntry, request)
 
     def exists(self, path: PathInSandbox) -> bool:
         """Whether anything has that path."""
         request = _requests.file_exists(self._id, path)
-        return _wire.decode(FileExists, self._transport.send(request)).exists
+        return (self._transport.ask(FileExists, request)).exists
 
     def mkdir(
         self,
@@ -170,17 +170,17 @@ class Files:
         fine; without, it raises `FileError` with the reason `exists`, or `FileNotFound` for a missing parent.
         """
         request = _requests.make_directory(self._id, path, parents=parents or recursive, mode=mode)
-        return _wire.decode(FileEntry, self._transport.send(request))
+        return self._transport.ask(FileEntry, request)
 
     def move(self, source: PathInSandbox, destination: PathInSandbox) -> FileEntry:
         """Renames. An existing file at the destination is replaced, a directory there raises `FileError`."""
         request = _requests.move_file(self._id, source, destination)
-        return _wire.decode(FileEntry, self._transport.send(request))
+        return self._transport.ask(FileEntry, request)
 
     def copy(self, source: PathInSandbox, destination: PathInSandbox) -> FileEntry:
         """Copies a file, or a directory with all it holds."""
         request = _requests.copy_file(self._id, source, destination)
-        return _wire.decode(FileEntry, self._transport.send(request))
+        return self._transport.ask(FileEntry, request)
 
     def remove(self, path: PathInSandbox, *, recursive: bool = False) -> None:
         """Removes a file, a link itself, or a directory; a full one only with `recursive`."""
@@ -193,7 +193,7 @@ class Files:
     def chmod(self, path: PathInSandbox, mode: int | str, *, recursive: bool = False) -> FileEntry:
         """Sets permission bits, such as `0o755` or `"0755"`."""
         request = _requests.change_mode(self._id, path, mode, recursive=recursive)
-        return _wire.decode(FileEntry, self._transport.send(request))
+        return self._transport.ask(FileEntry, request)
 
     def chown(
         self,
@@ -207,7 +207,7 @@ class Files:
         request = _requests.change_owner(
             self._id, path, user=user, group=group, recursive=recursive
         )
-        return _wire.decode(FileEntry, self._transport.send(request))
+        return self._transport.ask(FileEntry, request)
 
     def watch(
         self, path: PathInSandbox, *, recursive: bool = False, linger_ms: int | None = None
@@ -218,17 +218,17 @@ class Files:
         until it is stopped, or nobody has read it for `linger_ms` (five minutes by default, a day at most).
         """
         request = _requests.start_watch(self._id, path, recursive=recursive, linger_ms=linger_ms)
-        return self._make_watch(_wire.decode(WatchInfo, self._transport.send(request)))
+        return self._make_watch(self._transport.ask(WatchInfo, request))
 
     def watches(self) -> builtins.list[Watch]:
         """The watches of the sandbox, whoever made them, the oldest first."""
-        answer = self._transport.send(_requests.list_watches(self._id))
-        return [self._make_watch(info) for info in _wire.decode(WatchList, answer).data]
+        found = self._transport.ask(WatchList, _requests.list_watches(self._id))
+        return [self._make_watch(info) for info in found.data]
 
     def get_watch(self, watch_id: str) -> Watch:
         """The watch of that id, to go on reading it. Raises `WatchNotFound`."""
         request = _requests.get_watch(self._id, watch_id)
-        return self._make_watch(_wire.decode(WatchInfo, self._transport.send(request)))
+        return self._make_watch(self._transport.ask(WatchInfo, request))
 
     def upload(
         self,
@@ -248,8 +248,7 @@ class Files:
         if isinstance(source, str | os.PathLike):
             return self._upload_path(source, path, mode)
         request = _requests.write_file(self._id, path, mode=mode, replayable=False)
-        answer = self._transport.send(request, lambda: sync_chunks(source))
-        return _wire.decode(FileWritten, answer)
+        return self._transport.ask(FileWritten, request, lambda: sync_chunks(source))
 
     def download(
         self,
@@ -284,7 +283,7 @@ class Files:
                 yield block
 
         request = _requests.unpack_directory(self._id, path)
-        return _wire.decode(Unpacked, self._transport.send(request, body))
+        return self._transport.ask(Unpacked, request, body)
 
     def download_dir(
         self, path: PathInSandbox, target: LocalPath, *, max_bytes: int | None = None
@@ -326,4 +325,4 @@ class Files:
             request = _requests.write_file(
                 self._id, path, mode=mode, size=size, replayable=size is not None
             )
-            return _wire.decode(FileWritten, self._transport.send(request, body))
+            return self._transport.ask(FileWritten, request, body)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .. import _requests, _wire
+from .. import _requests
 from ..models import KeyInfo, KeyList
 from ._transport import Transport
 
@@ -26,11 +26,11 @@ class Keys:
         managing keys. Raises `Forbidden` for a scope that the client's own key lacks.
         """
         request = _requests.create_key(name=name, scopes=scopes)
-        return _wire.decode(KeyInfo, self._transport.send(request))
+        return self._transport.ask(KeyInfo, request)
 
     def list(self) -> list[KeyInfo]:
         """All keys: those of the server's settings, then the others, oldest first."""
-        return _wire.decode(KeyList, self._transport.send(_requests.list_keys())).data
+        return (self._transport.ask(KeyList, _requests.list_keys())).data
 
     def delete(self, key_id: str) -> None:
         """Withdraws a key: whoever has it is refused from now on. Raises `KeyNotFound`.

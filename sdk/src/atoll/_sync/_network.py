@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from .. import _requests, _wire
+from .. import _requests
 from .._policies import NetworkPolicy
 from ..models import Network, NetworkReport, SandboxInfo
 from ._transport import Transport
@@ -24,7 +24,7 @@ class SandboxNetwork:
         Raises `InvalidConfig` for one that cannot be, and for a sandbox that was created without a network.
         """
         request = _requests.set_network(self._sandbox_id, policy)
-        info = _wire.decode(SandboxInfo, self._transport.send(request))
+        info = self._transport.ask(SandboxInfo, request)
         return info.network or Network()
 
     def report(self) -> NetworkReport:
@@ -33,7 +33,7 @@ class SandboxNetwork:
         Raises `InvalidConfig` for a sandbox that was created without a network.
         """
         request = _requests.get_network(self._sandbox_id)
-        return _wire.decode(NetworkReport, self._transport.send(request))
+        return self._transport.ask(NetworkReport, request)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._sandbox_id}>"

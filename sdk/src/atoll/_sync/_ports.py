@@ -8,7 +8,7 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from .. import _requests, _wire
+from .. import _requests
 from ..errors import ConnectionLost, Timeout
 from ..models import MAX_PORT_WAIT_MS, ListeningPort, ListeningPorts, PortInfo, PortList, SignedUrl
 from ._transport import Transport
@@ -38,12 +38,12 @@ class Ports:
         besides. May be repeated: the URL stays the same until the port is closed. Raises `InvalidPort`.
         """
         request = _requests.expose_port(self._sandbox_id, port, private=private)
-        return _wire.decode(PortInfo, self._transport.send(request))
+        return self._transport.ask(PortInfo, request)
 
     def list(self) -> Exposed:
         """The exposed ports, by number."""
-        answer = self._transport.send(_requests.list_ports(self._sandbox_id))
-        return _wire.decode(PortList, answer).data
+        request = _requests.list_ports(self._sandbox_id)
+        return (self._transport.ask(PortList, request)).data
 
     def close(self, port: int) -> None:
         """Lets nobody reach a port any more. Its URL is never used again. Raises `PortNotExposed`."""
@@ -54,7 +54,7 @@ class Ports:
         a day at most. Raises `PortNotExposed`.
         """
         request = _requests.sign_port(self._sandbox_id, port, lasts_ms=lasts_ms)
-        return _wire.decode(SignedUrl, self._transport.send(request))
+        return self._transport.ask(SignedUrl, request)
 
     def listening(self) -> Listening:
         """Which TCP ports listen inside, exposed or not, by number."""
@@ -81,7 +81,7 @@ class Ports:
 
     def _listening(self, port: int | None, wait_ms: int) -> Listening:
         request = _requests.list_listening(self._sandbox_id, port, wait_ms=wait_ms)
-        return _wire.decode(ListeningPorts, self._transport.send(request)).data
+        return (self._transport.ask(ListeningPorts, request)).data
 
 
 class PortStream:

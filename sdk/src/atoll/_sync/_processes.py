@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from .. import _requests, _wire
+from .. import _requests
 from ..errors import InvalidRequest, ProcessNotFound
 from ..models import ProcessInfo, ProcessPage, ProcessStatus, PtySize
 from ._process import Process
@@ -111,7 +111,7 @@ class Processes:
             idle_timeout_ms=idle_timeout_ms,
         )
         request = _requests.start_process(self._sandbox_id, values)
-        return self._make(_wire.decode(ProcessInfo, self._transport.send(request)))
+        return self._make(self._transport.ask(ProcessInfo, request))
 
     def get(
         self, process_id: str | None = None, *, pid: int | None = None, tag: str | None = None
@@ -125,7 +125,7 @@ class Processes:
             raise InvalidRequest("give one of process_id, pid and tag")
         if process_id is not None:
             request = _requests.get_process(self._sandbox_id, process_id)
-            return self._make(_wire.decode(ProcessInfo, self._transport.send(request)))
+            return self._make(self._transport.ask(ProcessInfo, request))
         for status in (ProcessStatus.RUNNING, None):
             filters = {"status": status, "tag": tag, "pid": pid, "limit": 1}
             page = _fetch(self._transport, self._sandbox_id, filters, None)
@@ -158,4 +158,4 @@ def _fetch(
     transport: Transport, sandbox_id: str, filters: Mapping[str, Any], cursor: str | None
 ) -> ProcessPage:
     request = _requests.list_processes(sandbox_id, cursor=cursor, **filters)
-    return _wire.decode(ProcessPage, transport.send(request))
+    return transport.ask(ProcessPage, request)

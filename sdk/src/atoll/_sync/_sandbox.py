@@ -209,7 +209,7 @@ class Sandbox:
         )
         if on_stdout is None and on_stderr is None:
             request = _requests.execute(self.id, values, framed=False)
-            result = _wire.decode(ExecResult, self._transport.send(request))
+            result = self._transport.ask(ExecResult, request)
         else:
             result = self._run(values, Output(on_stdout), Output(on_stderr))
         if check and not result.ok:
@@ -224,7 +224,7 @@ class Sandbox:
     def refresh(self) -> None:
         """Brings the attributes up to date."""
         request = _requests.get_sandbox(self.id)
-        self._info = _wire.decode(SandboxInfo, self._transport.send(request))
+        self._info = self._transport.ask(SandboxInfo, request)
 
     def metrics(self) -> SandboxMetrics:
         """What it uses of its host now, beside its limits: processors, memory, processes, disk.
@@ -233,7 +233,7 @@ class Sandbox:
         counts, too.
         """
         request = _requests.get_metrics(self.id)
-        return _wire.decode(SandboxMetrics, self._transport.send(request))
+        return self._transport.ask(SandboxMetrics, request)
 
     def events(
         self,

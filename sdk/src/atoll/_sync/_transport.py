@@ -22,6 +22,7 @@ from .._config import Endpoint, Settings
 from .._local import Lease, PrivateServer
 from .._requests import Header, Request
 from .._route import TRANSPORT_ERRORS, Route, translate_error
+from .._wire import Record, decode
 from ..errors import Error, InvalidRequest
 
 if TYPE_CHECKING:
@@ -104,6 +105,10 @@ class Transport:
             return answer.read()
         finally:
             answer.close()
+
+    def ask(self, record_type: type[Record], request: Request, body: Body | None = None) -> Record:
+        """The answer, which was 2xx, as a record. Raises `ProtocolError` where it is none."""
+        return decode(record_type, self.send(request, body))
 
     @contextmanager
     def open(self, request: Request, body: Body | None = None) -> Iterator[Answer]:

@@ -9,7 +9,7 @@ from collections.abc import Generator
 from contextlib import closing
 from types import TracebackType
 
-from .. import _requests, _wire
+from .. import _requests
 from .._changes import ChangeReader
 from .._requests import Request
 from ..errors import SandboxNotFound, WatchNotFound
@@ -84,7 +84,7 @@ class Watch:
     def refresh(self) -> None:
         """Brings the attributes up to date."""
         request = _requests.get_watch(self._sandbox_id, self.id)
-        self._info = _wire.decode(WatchInfo, self._transport.send(request))
+        self._info = self._transport.ask(WatchInfo, request)
 
     def changes(
         self, since: int | None = None, *, follow: bool = True

@@ -86,13 +86,13 @@ def render_report(report: Report) -> None:
 
 def _examine(config: Path | None, state_dir: Path | None) -> Report:
     from atoll_server.config import ConfigError, load_settings
-    from atoll_server.doctor import collect_facts, diagnose
+    from atoll_server.doctor import examine
 
     try:
         settings = load_settings(config=config, state_dir=state_dir)
     except ConfigError as error:
         raise InvalidConfig(str(error)) from None
-    return diagnose(collect_facts(settings.state_dir))
+    return examine(settings.state_dir)
 
 
 def _explanation(finding: Finding) -> Any:

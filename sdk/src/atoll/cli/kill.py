@@ -7,12 +7,10 @@ from typing import Annotated
 
 import typer
 
-from .. import _wire
-from ..errors import Error
-from ._exits import exit_status
+from ..models import ProcessInfo
+from ._each import do_each
 from ._processes import SandboxId, find_process
 from ._session import Session
-from ._terminal import complain, show, show_json
 
 
 def kill(
@@ -34,24 +32,16 @@ def kill(
     session: Session = context.obj
     if alone and signal is None:
         raise typer.BadParameter("--alone needs --signal")
-    status = 0
-    done = []
     with session.connect() as client:
         sandbox = client.sandboxes.get(sandbox_id)
-        for name in processes:
-            try:
-                process = find_process(sandbox, name)
-                if signal is None:
-                    process.kill()
-                else:
-                    process.signal(signal, tree=not alone)
-            except Error as error:
-                complain(f"{name}: {error.message}")
-                status = exit_status(error)
-                continue
-            done.append(process.info)
-            if not as_json:
-                show(process.id)
-    if as_json:
-        show_json([_wire.to_plain(info) for info in done])
+
+        def end(name: str) -> ProcessInfo:
+            process = find_process(sandbox, name)
+            if signal is None:
+                process.kill()
+            else:
+                process.signal(signal, tree=not alone)
+            return process.info
+
+        status = do_each(processes, end, as_json=as_json)
     raise typer.Exit(status)

@@ -7,11 +7,9 @@ from typing import Annotated
 
 import typer
 
-from .. import _wire
-from ..errors import Error
-from ._exits import exit_status
+from ..models import SandboxInfo
+from ._each import do_each
 from ._session import Session
-from ._terminal import complain, show, show_json
 from .ls import find_live
 
 
@@ -29,21 +27,13 @@ def rm(
     session: Session = context.obj
     if everything == bool(sandbox_ids):
         raise typer.BadParameter("give either ids or --all")
-    status = 0
-    ended = []
     with session.connect() as client:
+
+        def end(sandbox_id: str) -> SandboxInfo:
+            sandbox = client.sandboxes.get(sandbox_id)
+            sandbox.terminate()
+            return sandbox.info
+
         wanted = [sandbox.id for sandbox in find_live(client)] if everything else sandbox_ids or []
-        for sandbox_id in wanted:
-            try:
-                sandbox = client.sandboxes.get(sandbox_id)
-                sandbox.terminate()
-            except Error as error:
-                complain(f"{sandbox_id}: {error.message}")
-                status = exit_status(error)
-                continue
-            ended.append(sandbox.info)
-            if not as_json:
-                show(sandbox.id)
-    if as_json:
-        show_json([_wire.to_plain(info) for info in ended])
+        status = do_each(wanted, end, as_json=as_json)
     raise typer.Exit(status)

@@ -143,10 +143,6 @@ class FrameDecoder:
         self._start = self._end
         return held
 
-    @property
-    def is_between_frames(self) -> bool:
-        return self._start == self._end
-
     def _grow(self) -> None:
         # Room for several frames of this size: one call to the kernel then brings more than one.
         size = min(4 * self._wanted, _LARGEST_BUFFER)

@@ -13,11 +13,14 @@ from starlette.routing import Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from atoll_server.api.auth import Authentication
+from atoll_server.api.call import Api
 from atoll_server.api.errors import ClientGone, HttpError, RouteNotFound, render_error
 from atoll_server.api.exposition import Exposition
 from atoll_server.api.native import OPERATIONS
 from atoll_server.api.openapi import make_document_operation
-from atoll_server.api.routing import JSON_HEADERS, Api, ApiSettings, make_routes, send_reply
+from atoll_server.api.reply import JSON_HEADERS, send_reply
+from atoll_server.api.routing import make_routes
+from atoll_server.api.settings import ApiSettings
 from atoll_server.clock import Clock
 from atoll_server.engine.engine import Engine
 from atoll_server.engine.errors import EngineError, Internal

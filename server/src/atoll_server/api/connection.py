@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import socket
-from collections.abc import Callable
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from atoll_server.api.corked import Corked
 from atoll_server.api.errors import render_error
+from atoll_server.api.stalls import StallWatch
+from atoll_server.api.trailers import TRAILERS, Trailers
+from atoll_server.api.upgrades import HandedOver, Upgrades, open_streams
 from atoll_server.engine.errors import InvalidRequest
 
 # Looked at once for each read of the socket, and from the second on where a request follows another: a head may have as
@@ -23,84 +25,6 @@ LINGER_BYTES = 512 * 1024 * 1024
 LINGER_SECONDS = 10.0
 # What the transport holds before a sender waits: enough that a fast reader never does.
 WRITE_BUFFER_BYTES = 1024 * 1024
-# How long a client may take nothing of an answer that waits for it.
-STALL_SECONDS = 60.0
-# What may come behind a chunked body, names and values together.
-TRAILER_BYTES = 16 * 1024
-# After how much silence the kernel asks whether the other end of a handed over connection is still there.
-IDLE_SECONDS = 120
-# The name by which `Trailers` stand in the scope of a request.
-TRAILERS = "atoll.trailers"
-_LAST_CHUNK = b"0\r\n\r\n"
-
-
-class Upgrades(Protocol):
-    """Who takes WebSockets that are not for the API."""
-
-    def takes_upgrade(
-        self,
-        headers: list[tuple[bytes, bytes]],
-        url: bytes,
-        server: tuple[str, int | None] | None,
-    ) -> bool: ...
-
-    async def serve_upgrade(
-        self,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-        headers: list[tuple[bytes, bytes]],
-        url: bytes,
-        client: tuple[str, int] | None,
-    ) -> None: ...
-
-
-class Trailers:
-    """What stands behind the chunks of a request, once its body has ended, and of its answer.
-
-    They are not headers: whatever looked at those on the way has not seen these.
-    """
-
-    def __init__(self) -> None:
-        self.received: list[tuple[bytes, bytes]] = []
-        self.answered: list[tuple[bytes, bytes]] = []
-        """Set before the last of a chunked answer is sent."""
-        self._size = 0
-
-    def add(self, name: bytes, value: bytes) -> None:
-        """One more that has come. Raises `ValueError` where they are too many, which is answered with 400."""
-        self._size += len(name) + len(value)
-        if self._size > TRAILER_BYTES:
-            raise ValueError(f"more than {TRAILER_BYTES} bytes behind the body")
-        self.received.append((name.lower(), value))
-
-
-class StallWatch:
-    """Lets go of a peer that takes nothing for `STALL_SECONDS` of what waits for it, however slow it may be else."""
-
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport = transport
-        self._loop = loop
-        self._timer: asyncio.TimerHandle | None = None
-        self._left = 0
-
-    def begin(self) -> None:
-        """Its buffer is full."""
-        self.end()
-        self._left = self._transport.get_write_buffer_size()
-        self._timer = self._loop.call_later(STALL_SECONDS, self._look)
-
-    def end(self) -> None:
-        """There is room again, or nobody to watch."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _look(self) -> None:
-        self._timer = None
-        if self._transport.get_write_buffer_size() >= self._left:
-            self._transport.abort()
-            return
-        self.begin()
 
 
 class BoundedConnection(HttpToolsProtocol):
@@ -121,7 +45,7 @@ class BoundedConnection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
-        corked = _Corked(transport, self.loop, self._linger)
+        corked = Corked(transport, self.loop, self._linger)
         super().connection_made(cast(asyncio.Transport, corked))
         self._stall = StallWatch(transport, self.loop)
         self._await_head()
@@ -162,7 +86,7 @@ class BoundedConnection(HttpToolsProtocol):
         self._hosts = 0
         self._is_in_head = True
         self._trailers = Trailers()
-        cast(_Corked, self.transport).trailers = self._trailers
+        cast(Corked, self.transport).trailers = self._trailers
         self.scope["extensions"] = cast(Any, {TRAILERS: self._trailers})
         if self._patience is None:
             self._head_size = 0
@@ -208,17 +132,11 @@ class BoundedConnection(HttpToolsProtocol):
 
     def _hand_over(self, upgrades: Upgrades) -> None:
         """From here on the connection is another's, of which the server still knows when it stops."""
-        transport = cast(_Corked, self.transport).bare()
-        _keep_alive(transport)
-        reader = asyncio.StreamReader(limit=WRITE_BUFFER_BYTES, loop=self.loop)
-        protocol = asyncio.StreamReaderProtocol(reader, loop=self.loop)
-        transport.set_protocol(protocol)
-        protocol.connection_made(transport)
-        writer = asyncio.StreamWriter(transport, protocol, reader, self.loop)
+        reader, writer = open_streams(cast(Corked, self.transport).bare(), self.loop)
         serving = self.loop.create_task(
             upgrades.serve_upgrade(reader, writer, self.headers, self.url, self.client)
         )
-        handle = _HandedOver(serving)
+        handle = HandedOver(serving)
         self.connections.discard(self)
         self.connections.add(cast(Any, handle))
         self.tasks.add(serving)
@@ -267,81 +185,3 @@ class BoundedConnection(HttpToolsProtocol):
         self._patience = None
         self._receiving = False
         self.transport.close()
-
-
-def _keep_alive(transport: asyncio.Transport) -> None:
-    """Has the kernel find out when a peer that may be silent for hours is there no more."""
-    peer = transport.get_extra_info("socket")
-    if peer.family != socket.AF_UNIX:
-        peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, IDLE_SECONDS)
-
-
-class _HandedOver:
-    """What the server knows of a connection that another serves: that it is there, and how to end it."""
-
-    def __init__(self, serving: asyncio.Task[None]) -> None:
-        self._serving = serving
-
-    def shutdown(self) -> None:
-        self._serving.cancel()
-
-
-class _Corked:
-    """A transport that holds a response's head back until its body follows or the loop comes round, and that does not
-    close before `linger` says so.
-
-    uvicorn writes head and body apart, which costs a system call and wakes the client twice.
-    """
-
-    def __init__(
-        self,
-        transport: asyncio.Transport,
-        loop: asyncio.AbstractEventLoop,
-        linger: Callable[[], bool],
-    ) -> None:
-        self._transport = transport
-        self._loop = loop
-        self._linger = linger
-        self._lingers = False
-        self._held = b""
-        self.trailers: Trailers | None = None
-        """Those of the newest request."""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-    def bare(self) -> asyncio.Transport:
-        """The transport itself, with nothing held back."""
-        self._flush()
-        return self._transport
-
-    def write(self, data: bytes) -> None:
-        if self._lingers:
-            return
-        if self.trailers is not None and self.trailers.answered and data.endswith(_LAST_CHUNK):
-            lines = b"".join(b"%s: %s\r\n" % pair for pair in self.trailers.answered)
-            data, self.trailers = data[:-2] + lines + b"\r\n", None
-        if self._held:
-            data, self._held = self._held + data, b""
-        elif data.startswith(b"HTTP/1.1 "):
-            self._held = data
-            self._loop.call_soon(self._flush)
-            return
-        self._transport.write(data)
-
-    def is_closing(self) -> bool:
-        return self._lingers or self._transport.is_closing()
-
-    def close(self) -> None:
-        self._flush()
-        if not self._transport.is_closing() and self._linger():
-            self._lingers = True
-            self._transport.write_eof()
-            return
-        self._transport.close()
-
-    def _flush(self) -> None:
-        if self._held:
-            held, self._held = self._held, b""
-            self._transport.write(held)

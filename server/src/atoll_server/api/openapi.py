@@ -11,9 +11,11 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from atoll.models import ErrorAnswer
+from atoll_server.api.call import Call
 from atoll_server.api.errors import STATUS_BY_CODE
 from atoll_server.api.records import Field, declared_fields
-from atoll_server.api.routing import Call, Operation, Reply
+from atoll_server.api.reply import Reply
+from atoll_server.api.routing import Operation
 from atoll_server.api.schemas import Components, Schema, field_schema
 
 # Every operation can answer so; 401, 403 and 429 only those that need a key.

@@ -9,7 +9,7 @@ from typing import Any
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from atoll_server.api.connection import StallWatch
+from atoll_server.api.stalls import StallWatch
 
 MESSAGE_BYTES = 1024 * 1024
 PING_SECONDS = 5.0

@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 
 from atoll_server.api.departures import unless_gone, wait_gone
 from atoll_server.api.errors import ClientGone, error_members
-from atoll_server.api.routing import Answer
+from atoll_server.api.reply import Answer
 from atoll_server.engine.errors import SandboxFailed, TooLarge
 from atoll_server.engine.events import EventsEnd, SandboxEvent
 from atoll_server.engine.model import ChangesEnd, Entry, Exit, FileChange, Output, Process

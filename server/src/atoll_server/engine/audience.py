@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from types import TracebackType
 from typing import Self
 
 from atoll_server.agent.client import AgentClient
@@ -123,12 +122,7 @@ class Follower:
         self._audience = self._audiences.enter(self._process)
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self.broadcast.leave(self)
         self._audiences.leave(self._process)
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 from typing import Final
 
 from atoll_server.engine import errors
-from atoll_server.engine.commands import Tails
 from atoll_server.engine.events import EventLog
 from atoll_server.engine.happenings import (
     ExecCompleted,
@@ -26,6 +25,7 @@ from atoll_server.engine.happenings import (
 )
 from atoll_server.engine.ids import process_id
 from atoll_server.engine.model import Cause, Command, Exit, Output, ProcessId, Sandbox, SandboxId
+from atoll_server.engine.tails import Tails
 from atoll_server.network.news import Denied, Told
 
 Running = dict[SandboxId, set["Execution"]]

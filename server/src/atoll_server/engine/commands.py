@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from types import TracebackType
 from typing import Final, Protocol, Self
 
 from atoll_server.agent.client import AgentClient
@@ -15,8 +14,10 @@ from atoll_server.agent.errors import AgentError, AgentFailure
 from atoll_server.agent.messages import StartRequest
 from atoll_server.agent.process import AgentProcess
 from atoll_server.engine import errors
+from atoll_server.engine.failures import Failures, Kinds
 from atoll_server.engine.model import Command, Completed, Exit, Output, SandboxId, StartOptions
 from atoll_server.engine.notes import Note, pack_note
+from atoll_server.engine.tails import Tails
 
 OUTPUT_LIMIT: Final = 10 << 20
 KILL_GRACE: Final = 5.0
@@ -29,10 +30,8 @@ _NOT_STARTED: Final = {
     "unknown_user": "unknown_user",
     "spawn_failed": "spawn_failed",
 }
-_REQUEST_ERRORS: Final[dict[str, type[errors.EngineError]]] = {
-    "invalid": errors.InvalidRequest,
-    "limit": errors.TooLarge,
-}
+REFUSALS: Final[Kinds] = {"invalid": errors.InvalidRequest, "limit": errors.TooLarge}
+"""What the agent may say no with to any command."""
 WasOomKilled = Callable[[int], bool]
 _NO_OPTIONS: Final = StartOptions()
 _SIGKILL: Final = 9
@@ -63,25 +62,6 @@ class Witness(Protocol):
         """Nobody waits for it any more, whether it has ended or not."""
 
 
-async def execute(
-    agent: AgentClient,
-    command: Command,
-    *,
-    defaults: ProcessDefaults,
-    limit: int = OUTPUT_LIMIT,
-    was_oom_killed: WasOomKilled | None = None,
-    witness: Witness | None = None,
-) -> Completed:
-    """Run a command to its end and keep the last `limit` bytes of each stream. See `start`."""
-    tails = Tails(limit)
-    async with start(
-        agent, command, defaults=defaults, was_oom_killed=was_oom_killed, witness=witness
-    ) as running:
-        while isinstance(event := await anext(running), Output):
-            tails.append(event)
-    return tails.completed(event)
-
-
 def start(
     agent: AgentClient,
     command: Command,
@@ -98,6 +78,14 @@ def start(
     return RunningCommand(agent, command, defaults, was_oom_killed, witness)
 
 
+async def collect(running: RunningCommand, limit: int = OUTPUT_LIMIT) -> Completed:
+    """The end of a command that has begun, with the last `limit` bytes of each stream."""
+    tails = Tails(limit)
+    while isinstance(event := await anext(running), Output):
+        tails.append(event)
+    return tails.completed(event)
+
+
 class RunningCommand:
     """Made by `start`. Entering raises `CommandNotStarted` where there is nothing to follow."""
 
@@ -109,6 +97,7 @@ class RunningCommand:
         was_oom_killed: WasOomKilled | None,
         witness: Witness | None,
     ) -> None:
+        self._failures = Failures(defaults.sandbox_id, REFUSALS)
         self._sandbox_id = defaults.sandbox_id
         self._was_oom_killed = was_oom_killed
         self._witness = witness or _NOBODY
@@ -130,14 +119,9 @@ class RunningCommand:
             self._feeding = asyncio.get_running_loop().create_task(self._feed(self._stdin))
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *raised: object) -> None:
         self._witness.left()
-        await self._process.__aexit__(kind, error, traceback)
+        await self._process.__aexit__(*raised)
         if self._feeding is not None:
             self._feeding.cancel()
             await asyncio.wait((self._feeding,))
@@ -149,7 +133,7 @@ class RunningCommand:
         try:
             event = await self._process.__anext__()
         except AgentFailure as failure:
-            failed = engine_error(failure, self._sandbox_id)
+            failed = self._failures.translate(failure)
             self._witness.failed(failed)
             raise failed from failure
         if isinstance(event, Output):
@@ -231,71 +215,9 @@ def not_started(
 ) -> errors.EngineError:
     """What kept the command from running, with the name it is about."""
     if not isinstance(failure, AgentError) or failure.code not in _NOT_STARTED:
-        return engine_error(failure, sandbox_id)
+        return Failures(sandbox_id, REFUSALS).translate(failure)
     reason = _NOT_STARTED[failure.code]
     program = "a shell" if isinstance(command.line, str) else command.line[0]
     about = {"bad_directory": command.cwd or "the working directory", "unknown_user": command.user}
     message = f"{failure.message}: {errors.show_name(about.get(reason) or program)}"
     return errors.CommandNotStarted(message, reason=reason, sandbox_id=sandbox_id)
-
-
-def engine_error(failure: AgentFailure, sandbox_id: SandboxId | None) -> errors.EngineError:
-    if not isinstance(failure, AgentError):
-        return errors.SandboxFailed(str(failure), sandbox_id=sandbox_id, op="exec")
-    kind = _REQUEST_ERRORS.get(failure.code, errors.Internal)
-    return kind(failure.message, sandbox_id=sandbox_id, op="exec")
-
-
-class Tails:
-    """The last bytes of both streams."""
-
-    def __init__(self, limit: int) -> None:
-        self._stdout, self._stderr = _Tail(limit), _Tail(limit)
-
-    def append(self, output: Output) -> None:
-        (self._stdout if output.stream == 1 else self._stderr).append(output.data)
-
-    def completed(self, exit: Exit, *, is_cut: bool = False) -> Completed:
-        """The end of a command. `is_cut`: there was output before what came here."""
-        is_cut = is_cut or self._stdout.is_cut or self._stderr.is_cut
-        return Completed(self._stdout.kept(), self._stderr.kept(), exit, is_cut)
-
-
-class _Tail:
-    """The last bytes of a stream, in a ring that never outgrows its limit."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._ring = bytearray()
-        self._oldest = 0
-        self.is_cut = False
-
-    def append(self, data: bytes) -> None:
-        room = self._limit - len(self._ring)
-        self._ring += data[:room]
-        if len(data) > room:
-            self.is_cut = True
-            self._overwrite(data[max(room, len(data) - self._limit) :])
-
-    def kept(self) -> bytes:
-        """What is left of the stream. Where it was cut, it begins with a whole UTF-8 character."""
-        if not self.is_cut:
-            return bytes(self._ring)
-        view = memoryview(self._ring)
-        kept = b"".join((view[self._oldest :], view[: self._oldest]))
-        return kept[_continuation_bytes(kept) :]
-
-    def _overwrite(self, data: bytes) -> None:
-        fits = self._limit - self._oldest
-        self._ring[self._oldest : self._oldest + len(data)] = data[:fits]
-        self._ring[: len(data[fits:])] = data[fits:]
-        if self._limit:
-            self._oldest = (self._oldest + len(data)) % self._limit
-
-
-def _continuation_bytes(text: bytes) -> int:
-    """How many bytes at the beginning belong to a character that began before: at most three."""
-    count = 0
-    while count < min(3, len(text)) and text[count] & 0xC0 == 0x80:
-        count += 1
-    return count

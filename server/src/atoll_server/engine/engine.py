@@ -4,31 +4,26 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import logging
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 
 from atoll_server.clock import Clock
-from atoll_server.engine import commands, errors, states, trust
-from atoll_server.engine.admission import Admission, AdmissionSettings
-from atoll_server.engine.builder import Builder, KeepProcesses
+from atoll_server.engine import commands, errors, states
 from atoll_server.engine.chronicle import Chronicle
-from atoll_server.engine.commands import ProcessDefaults, RunningCommand
-from atoll_server.engine.events import EventFilter, EventLog, Reading
+from atoll_server.engine.commands import RunningCommand
+from atoll_server.engine.events import EventFilter, Reading
 from atoll_server.engine.exposures import Exposures
 from atoll_server.engine.files import Files
 from atoll_server.engine.images import Image, Images
-from atoll_server.engine.lifecycle import SWEEP_EVERY, Lifecycle
+from atoll_server.engine.lifecycle import Lifecycle
 from atoll_server.engine.live import Live
+from atoll_server.engine.meter import Meter
 from atoll_server.engine.model import (
     Cause,
     Command,
     Completed,
-    ExposedPort,
     Page,
     RuntimeKind,
     Sandbox,
@@ -37,126 +32,53 @@ from atoll_server.engine.model import (
     SandboxSpec,
     Usage,
 )
+from atoll_server.engine.networks import Networks
 from atoll_server.engine.pool import ShapeStatistics
-from atoll_server.engine.pool_plan import PoolSettings, Shape
+from atoll_server.engine.pool_plan import PoolSettings
 from atoll_server.engine.ports import Ports
 from atoll_server.engine.preview_tokens import SECRET_NAME, PreviewTokens
-from atoll_server.engine.processes import KEEP_ENDED, KEEP_ENDED_SECONDS, Processes
-from atoll_server.engine.site import HostPaths
+from atoll_server.engine.previews import Preview, Previews
+from atoll_server.engine.processes import Processes
+from atoll_server.engine.register import Register
+from atoll_server.engine.settings import EngineSettings
 from atoll_server.engine.sites import NO_NETWORKS, Sites
 from atoll_server.engine.statistics import EngineStatistics
 from atoll_server.engine.store import Store
 from atoll_server.engine.watches import Watches
 from atoll_server.network.control import Report
-from atoll_server.network.egress import Egress, EgressSettings
 from atoll_server.network.policy import Default, Policy
-from atoll_server.runtimes.base import Runtime
-from atoll_server.runtimes.cgroups import CgroupError, Cgroups
-from atoll_server.runtimes.detect import Runtimes, find_runtimes
-
-_log = logging.getLogger(__name__)
-
-NO_RUNTIME = "no runtime on this host can isolate a sandbox, see `atoll doctor`"
-NO_AGENT = "the agent is not built: run `make agent`, or install a release of atoll-server, which carries it"
-AGENT_BINARY = Path(__file__).parent.parent / "_bin" / "atoll-agent"
-
-
-@dataclass(frozen=True)
-class EngineSettings:
-    """What the engine needs to know. `run_dir` must be short: socket paths have at most 107 bytes.
-
-    `standing` are sandboxes of which the pool holds some before anybody has asked.
-    """
-
-    state_dir: Path
-    run_dir: Path
-    runtime: RuntimeKind | None = None
-    images: Mapping[str, str] = field(default_factory=dict)
-    output_limit: int = commands.OUTPUT_LIMIT
-    keep_processes: int = KEEP_ENDED
-    keep_processes_seconds: float = KEEP_ENDED_SECONDS
-    private: bool = False
-    admission: AdmissionSettings = AdmissionSettings()
-    pool: PoolSettings = PoolSettings()
-    standing: tuple[SandboxSpec, ...] = ()
-    sweep_every: float = SWEEP_EVERY
-    network: EgressSettings | None = None
+from atoll_server.runtimes.detect import Runtimes
 
 
 class Engine:
-    """Sandboxes and what one does in them. Made by `Engine.open`."""
+    """Sandboxes and what one does in them. Made by `open_engine`."""
 
     def __init__(
         self,
         settings: EngineSettings,
-        lifecycle: Lifecycle,
         store: Store,
+        clock: Clock,
+        *,
+        sites: Sites,
+        register: Register,
+        lifecycle: Lifecycle,
         images: Images,
         runtimes: Runtimes,
         chronicle: Chronicle,
         exposures: Exposures,
-        clock: Clock,
     ) -> None:
         self._settings = settings
+        self._register = register
         self._lifecycle = lifecycle
         self._store = store
         self._images = images
         self._runtimes = runtimes
         self._chronicle = chronicle
         self._exposures = exposures
+        self._meter = Meter(sites, clock)
+        self._networks = Networks(sites)
         self._tokens = PreviewTokens(store.secret(SECRET_NAME), clock)
-
-    @classmethod
-    @contextlib.asynccontextmanager
-    async def open(
-        cls, settings: EngineSettings, store: Store, clock: Clock
-    ) -> AsyncIterator[Engine]:
-        """An engine on this host, with what survived an earlier one adopted.
-
-        Raises `RuntimeUnavailable` where nothing could isolate a sandbox. At the end a private engine ends its
-        sandboxes; any other leaves them running for the next one.
-        """
-        run = settings.run_dir / hashlib.sha256(bytes(settings.state_dir.resolve())).hexdigest()[:8]
-        runtimes = _find_runtimes(run)
-        paths = HostPaths(
-            images=settings.state_dir / "images", disks=settings.state_dir / "disks", run=run
-        )
-        images = Images(paths.images, settings.images)
-        egress = Egress(run / "network", settings.network) if settings.network else None
-        sites = _prepare_sites(paths, images, runtimes.drivers, egress)
-        keep = KeepProcesses(settings.keep_processes, settings.keep_processes_seconds)
-        builder = Builder(sites, lambda sandbox_id: str(paths.socket(sandbox_id)), keep)
-        kind = settings.runtime or next(iter(runtimes.usable))
-        standing = [Shape.of(spec, kind) for spec in settings.standing if kind in runtimes.usable]
-        admission = Admission(settings.admission, paths.disks)
-        chronicle = Chronicle(EventLog(clock))
-        exposures = Exposures(store, clock)
-        lifecycle = Lifecycle(
-            sites,
-            builder,
-            store,
-            clock,
-            admission=admission,
-            pool=settings.pool,
-            chronicle=chronicle,
-            standing=standing,
-            sweep_every=settings.sweep_every,
-            # Without a pool the first sandbox that needs it starts it, and those that need none never do.
-            starts_network=settings.pool.size > 0 and any(shape.network for shape in standing),
-            on_end=exposures.forget,
-        )
-        async with lifecycle.running():
-            await exposures.load(lambda it: lifecycle.find(it) is not None)
-            try:
-                yield cls(settings, lifecycle, store, images, runtimes, chronicle, exposures, clock)
-            finally:
-                await lifecycle.empty_pool()
-                if settings.private:
-                    await lifecycle.terminate_all(Cause.SHUTDOWN)
-                if lifecycle.count():
-                    sites.close()
-                else:
-                    sites.dismantle()
+        self._previews = Previews(exposures, self._tokens)
 
     def runtimes(self) -> Mapping[RuntimeKind, str]:
         """What this host offers, in the order in which `auto` takes them, with what each isolates by."""
@@ -169,7 +91,7 @@ class Engine:
 
     def sandbox_count(self) -> int:
         """How many sandboxes are not terminated."""
-        return self._lifecycle.count()
+        return self._register.count()
 
     def pool(self) -> tuple[PoolSettings, tuple[ShapeStatistics, ...]]:
         """How the pool is set, and what it holds."""
@@ -188,20 +110,14 @@ class Engine:
         self._images.check(spec.image)
         if spec.network.default is not Default.NONE and self._settings.network is None:
             raise errors.RuntimeUnavailable(NO_NETWORKS)
-        usable = self._runtimes.usable
-        kind = spec.runtime or self._settings.runtime or next(iter(usable))
-        if kind not in usable:
-            offered = ", ".join(found.value for found in usable)
-            raise errors.RuntimeUnavailable(
-                f"this host has no runtime {kind.value!r}: {self._runtimes.faults[kind]}; it offers {offered}"
-            )
-        isolation = usable[kind].capabilities.isolation
+        kind = self._choose_runtime(spec.runtime)
+        isolation = self._runtimes.usable[kind].capabilities.isolation
         return await self._lifecycle.create(spec, kind, isolation)
 
     def get(self, sandbox_id: SandboxId) -> Sandbox:
         """The sandbox's record, also of one that has ended. Raises `SandboxNotFound`."""
-        if (found := self._lifecycle.find(sandbox_id)) is not None:
-            return found
+        if (found := self._register.find(sandbox_id)) is not None:
+            return found.sandbox
         stored = self._store.get(sandbox_id)
         if stored is None:
             raise errors.SandboxNotFound(f"no sandbox {sandbox_id}", sandbox_id=sandbox_id)
@@ -209,15 +125,16 @@ class Engine:
 
     async def usage(self, sandbox_id: SandboxId) -> Usage:
         """What a sandbox uses of its host now, however busy it is. Raises `SandboxNotFound` or `SandboxFailed`."""
-        return await self._lifecycle.measure(sandbox_id)
+        return await self._meter.measure(self._register.live(sandbox_id, states.can_measure))
 
     async def usages(self, most: int) -> Sequence[tuple[Sandbox, Usage]]:
-        """The same of all that run, the `most` newest if there are more."""
-        return await self._lifecycle.measure_all(most)
+        """The same of all that run, the `most` newest if there are more. Those that end meanwhile are left out."""
+        return await self._meter.measure_each(self._register.select(states.can_measure)[-most:])
 
     def statistics(self) -> EngineStatistics:
         """What was counted since the start, and which sandboxes there are."""
-        return self._lifecycle.statistics()
+        found = Counter((it.state, it.runtime) for it in self._register.records())
+        return self._lifecycle.tally.statistics(found)
 
     def events(
         self, wanted: EventFilter, *, since: str | None = None, follow: bool = True
@@ -245,58 +162,36 @@ class Engine:
         """End a sandbox for good. Repeating it is harmless. Raises `SandboxNotFound` for one that never was."""
         return await self._lifecycle.terminate(sandbox_id, Cause.USER)
 
-    async def execute(
-        self, sandbox_id: SandboxId, command: Command, *, limit: int | None = None
-    ) -> Completed:
-        """Run a command to its end and keep the last `limit` bytes of each stream."""
-        live = self._lifecycle.live(sandbox_id)
-        with self._timing(live):
-            return await commands.execute(
-                live.agent,
-                command,
-                defaults=_defaults(live),
-                limit=self._settings.output_limit if limit is None else limit,
-                was_oom_killed=live.site.oom_kills.was_killed,
-                witness=self._chronicle.execution(live.sandbox, command),
-            )
+    async def execute(self, sandbox_id: SandboxId, command: Command) -> Completed:
+        """Run a command to its end and keep the last of each stream, as much as the settings allow."""
+        async with self.start(sandbox_id, command) as running:
+            return await commands.collect(running, self._settings.output_limit)
 
-    def start(
-        self, sandbox_id: SandboxId, command: Command
-    ) -> AbstractAsyncContextManager[RunningCommand]:
+    @contextlib.asynccontextmanager
+    async def start(self, sandbox_id: SandboxId, command: Command) -> AsyncIterator[RunningCommand]:
         """Run a command and iterate over its output and its end. Leaving before the end kills its whole tree."""
-        live = self._lifecycle.live(sandbox_id)
+        live = self._register.live(sandbox_id)
         running = commands.start(
             live.agent,
             command,
-            defaults=_defaults(live),
+            defaults=live.defaults(),
             was_oom_killed=live.site.oom_kills.was_killed,
             witness=self._chronicle.execution(live.sandbox, command),
         )
-        return self._timed(live, running)
-
-    @contextlib.asynccontextmanager
-    async def _timed(
-        self, live: Live, running: AbstractAsyncContextManager[RunningCommand]
-    ) -> AsyncIterator[RunningCommand]:
-        with self._timing(live):
-            async with running as command:
-                yield command
-
-    @contextlib.contextmanager
-    def _timing(self, live: Live) -> Iterator[None]:
-        """Count a command by how long it took, however it ended."""
         started = time.monotonic()
         try:
-            yield
+            async with running:
+                yield running
         finally:
+            # Counted however it ended.
             self._lifecycle.tally.note_exec(live.sandbox.runtime, time.monotonic() - started)
 
     def processes(self, sandbox_id: SandboxId) -> Processes:
         """The processes of a sandbox. Raises `SandboxNotFound` or `SandboxNotRunning`."""
-        live = self._lifecycle.live(sandbox_id)
+        live = self._register.live(sandbox_id)
         return Processes(
             live.agent,
-            _defaults(live),
+            live.defaults(),
             limit=self._settings.output_limit,
             was_oom_killed=live.site.oom_kills.was_killed,
             audiences=live.audiences,
@@ -304,12 +199,6 @@ class Engine:
             on_start=lambda command, number, cwd: self._note_start(live, command, number, cwd),
             beside=self._lifecycle.tasks.run_beside,
         )
-
-    def _note_start(self, live: Live, command: Command, number: int, cwd: str) -> None:
-        """A process runs that nobody waits for: its end is heard of all the same."""
-        execution = self._chronicle.execution(live.sandbox, command)
-        execution.started(number, cwd)
-        live.ends.expect(number, execution, self._lifecycle.tasks.run_beside)
 
     async def set_network(self, sandbox_id: SandboxId, policy: Policy) -> Sandbox:
         """Let another network policy hold from now on; what is open and no longer allowed is cut.
@@ -320,21 +209,23 @@ class Engine:
 
     async def network(self, sandbox_id: SandboxId) -> tuple[Sandbox, Report]:
         """What a sandbox did with its network, and what it was refused. Raises what `set_network` does."""
-        return await self._lifecycle.report_network(sandbox_id)
+        live = self._register.live(sandbox_id, states.can_measure)
+        report = await self._networks.report(live)
+        return live.sandbox, report
 
     def files(self, sandbox_id: SandboxId) -> Files:
         """The file operations of a sandbox. Raises `SandboxNotFound` or `SandboxNotRunning`."""
-        live = self._lifecycle.live(sandbox_id)
+        live = self._register.live(sandbox_id)
         return Files(live.agent, live.sandbox.spec.workdir, sandbox_id)
 
     def watches(self, sandbox_id: SandboxId) -> Watches:
         """The watches of a sandbox. Raises `SandboxNotFound` or `SandboxNotRunning`."""
-        live = self._lifecycle.live(sandbox_id)
+        live = self._register.live(sandbox_id)
         return Watches(live.agent, live.sandbox.spec.workdir, sandbox_id)
 
     def ports(self, sandbox_id: SandboxId) -> Ports:
         """The ports of a sandbox. Raises `SandboxNotFound` or `SandboxNotRunning`."""
-        live = self._lifecycle.live(sandbox_id)
+        live = self._register.live(sandbox_id)
         return Ports(
             live.agent,
             sandbox_id,
@@ -342,60 +233,26 @@ class Engine:
             self._tokens,
             live.lock,
             live.streams,
-            lambda: self._lifecycle.live(sandbox_id),
+            lambda: self._register.live(sandbox_id),
             live.sandbox.spec.exposable,
         )
 
     def preview(self, port: int, label: str, token: str | None) -> Preview | None:
-        """The exposed port of this name, if it is open to whoever brings this token; why it is not stays untold."""
-        exposed = self._exposures.find(port, label)
-        # Always checked, so that nobody learns from the time what there is.
-        is_good = self._tokens.is_good(token or "", exposed)
-        if exposed is None or (exposed.is_private and not is_good):
-            return None
-        left = self._tokens.seconds_left(token) if token and is_good else None
-        return Preview(exposed, is_good, left)
+        """What the visitor of an exposed port may use, with this token or without one; see `Previews.find`."""
+        return self._previews.find(port, label, token)
 
+    def _choose_runtime(self, wanted: RuntimeKind | None) -> RuntimeKind:
+        usable = self._runtimes.usable
+        kind = wanted or self._settings.runtime or next(iter(usable))
+        if kind not in usable:
+            offered = ", ".join(found.value for found in usable)
+            raise errors.RuntimeUnavailable(
+                f"this host has no runtime {kind.value!r}: {self._runtimes.faults[kind]}; it offers {offered}"
+            )
+        return kind
 
-@dataclass(frozen=True)
-class Preview:
-    """An exposed port that the asker may use; whether the token that came with the wish is one of its own, and for how
-    many seconds, if not until the port is closed.
-    """
-
-    exposed: ExposedPort
-    has_token: bool
-    seconds_left: int | None
-
-
-def _find_runtimes(run: Path) -> Runtimes:
-    if not AGENT_BINARY.exists():
-        raise errors.RuntimeUnavailable(NO_AGENT)
-    runtimes = find_runtimes(agent=AGENT_BINARY, run=run)
-    for kind, fault in runtimes.faults.items():
-        _log.warning("no sandbox can have the runtime %s: %s", kind.value, fault)
-    if not runtimes.usable:
-        raise errors.RuntimeUnavailable(f"{NO_RUNTIME}: {'; '.join(runtimes.faults.values())}")
-    return runtimes
-
-
-def _prepare_sites(
-    paths: HostPaths,
-    images: Images,
-    runtimes: Mapping[RuntimeKind, Runtime],
-    egress: Egress | None,
-) -> Sites:
-    try:
-        sites = Sites(paths, images, runtimes, Cgroups(f"atoll/{paths.run.name}"), egress)
-        sites.prepare()
-    except CgroupError as error:
-        raise errors.RuntimeUnavailable(f"{error}; see `atoll doctor`") from None
-    except PermissionError as error:
-        raise errors.RuntimeUnavailable(f"the server must run as root: {error}") from None
-    return sites
-
-
-def _defaults(live: Live) -> ProcessDefaults:
-    spec = live.sandbox.spec
-    env = {**trust.environment(spec.secrets), **spec.env}
-    return ProcessDefaults(spec.workdir, env, live.sandbox.id)
+    def _note_start(self, live: Live, command: Command, number: int, cwd: str) -> None:
+        """A process runs that nobody waits for: its end is heard of all the same."""
+        execution = self._chronicle.execution(live.sandbox, command)
+        execution.started(number, cwd)
+        live.ends.expect(number, execution, self._lifecycle.tasks.run_beside)

@@ -44,13 +44,10 @@ class EngineError(Exception):
     code = "INTERNAL"
     retryable = False
 
-    def __init__(
-        self, message: str, *, sandbox_id: str | None = None, op: str | None = None
-    ) -> None:
+    def __init__(self, message: str, *, sandbox_id: str | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.sandbox_id = sandbox_id
-        self.op = op
 
 
 class InvalidConfig(EngineError):
@@ -127,7 +124,7 @@ class CommandNotStarted(EngineError):
     code = "COMMAND_NOT_STARTED"
 
     def __init__(self, message: str, *, reason: str, sandbox_id: str | None = None) -> None:
-        super().__init__(message, sandbox_id=sandbox_id, op="exec")
+        super().__init__(message, sandbox_id=sandbox_id)
         self.reason = reason
 
 
@@ -137,7 +134,7 @@ class FileError(EngineError):
     code = "FILE_ERROR"
 
     def __init__(self, message: str, *, reason: str, sandbox_id: str | None = None) -> None:
-        super().__init__(message, sandbox_id=sandbox_id, op="files")
+        super().__init__(message, sandbox_id=sandbox_id)
         self.reason = reason
 
 

@@ -12,7 +12,6 @@ import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
-from types import TracebackType
 from typing import Final, Self
 
 from atoll_server.clock import Clock
@@ -199,12 +198,7 @@ class Reading:
         self._log.enter(self)
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._log.leave(self)
 
     def __aiter__(self) -> Self:

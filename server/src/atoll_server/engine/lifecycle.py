@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from atoll_server.clock import Clock
@@ -22,8 +21,7 @@ from atoll_server.engine.chronicle import Chronicle
 from atoll_server.engine.expiry import Deadlines
 from atoll_server.engine.guard import Guard
 from atoll_server.engine.ids import new_sandbox_id
-from atoll_server.engine.live import Creation, Live, not_usable
-from atoll_server.engine.meter import Meter
+from atoll_server.engine.live import Live
 from atoll_server.engine.model import (
     Cause,
     Limits,
@@ -32,22 +30,21 @@ from atoll_server.engine.model import (
     SandboxId,
     SandboxSpec,
     State,
-    Usage,
 )
 from atoll_server.engine.network_watch import NetworkWatch
 from atoll_server.engine.networks import Networks
 from atoll_server.engine.pool import Pool, read_load
 from atoll_server.engine.pool_plan import PoolSettings, Shape
 from atoll_server.engine.recover import Recovery
+from atoll_server.engine.register import Register
 from atoll_server.engine.site import Site
 from atoll_server.engine.sites import Sites
 from atoll_server.engine.states import Event
-from atoll_server.engine.statistics import EngineStatistics, Tally
+from atoll_server.engine.statistics import Tally
 from atoll_server.engine.store import Store
 from atoll_server.engine.sweeper import Sweeper
 from atoll_server.engine.tasks import Tasks, outcome
 from atoll_server.engine.threads import in_thread
-from atoll_server.network.control import Report
 from atoll_server.network.news import Told
 from atoll_server.network.policy import Policy
 
@@ -62,6 +59,7 @@ class Lifecycle:
 
     def __init__(
         self,
+        register: Register,
         sites: Sites,
         builder: Builder,
         store: Store,
@@ -75,27 +73,25 @@ class Lifecycle:
         starts_network: bool = False,
         on_end: Callable[[SandboxId], Awaitable[None]],
     ) -> None:
+        self._register = register
         self._sites = sites
         self._builder = builder
         self._store = store
         self._clock = clock
         self._admission = admission
         self._chronicle = chronicle
-        self._live: dict[SandboxId, Live] = {}
         self._deadlines = Deadlines()
         self._builds = asyncio.Semaphore(BUILDS_AT_ONCE)
-        self._creating: dict[SandboxId, Creation] = {}
         self.tasks = Tasks()
         self._sweeper = Sweeper(
-            sites, known=self._known, running=self._running_sites, mourn=self._on_found_dead
+            sites, known=self._known, running=register.running_sites, mourn=self._on_found_dead
         )
         self._sweep_every = sweep_every
         self._starts_network = starts_network
         self._recovery = Recovery(sites, builder, store)
-        self._meter = Meter(sites, clock)
         self._networks = Networks(sites)
         self._network_watch = NetworkWatch(
-            sites, clock, running=self._running_sites, tell=self._on_network_news
+            sites, clock, running=register.running_sites, tell=self._on_network_news
         )
         self._guard = Guard(clock, run=self.tasks.run, mourn=self._broke)
         self._on_end = on_end
@@ -105,7 +101,7 @@ class Lifecycle:
             clock,
             build=self._build_ahead,
             remove=builder.remove,
-            load=lambda: read_load(len(self._creating)),
+            load=lambda: read_load(register.creating_count()),
             standing=standing,
         )
 
@@ -131,41 +127,6 @@ class Lifecycle:
         self.pool.close()
         await asyncio.wait([self._filling])
 
-    def live(self, sandbox_id: SandboxId, may: Callable[[State], bool] = states.can_exec) -> Live:
-        """The sandbox if one may run commands in it, or do else what `may` says; if not, the error that says why."""
-        live = self._live.get(sandbox_id)
-        if live is None:
-            raise errors.SandboxNotFound(
-                f"no sandbox {sandbox_id}: unknown or terminated", sandbox_id=sandbox_id
-            )
-        if not may(live.sandbox.state):
-            raise not_usable(live.sandbox)
-        return live
-
-    async def measure(self, sandbox_id: SandboxId) -> Usage:
-        """What a sandbox uses of the host. Raises what `live` does."""
-        return await self._meter.measure(self.live(sandbox_id, states.can_measure))
-
-    async def measure_all(self, most: int) -> Sequence[tuple[Sandbox, Usage]]:
-        """The same of the `most` newest. Those that end meanwhile are left out."""
-        standing = [it for it in self._live.values() if states.can_measure(it.sandbox.state)]
-        return await self._meter.measure_each(standing[-most:])
-
-    def statistics(self) -> EngineStatistics:
-        """What was counted since the start, and which sandboxes there are."""
-        records = [creation.sandbox for creation in self._creating.values()]
-        records += [live.sandbox for live in self._live.values()]
-        return self.tally.statistics(Counter((it.state, it.runtime) for it in records))
-
-    def find(self, sandbox_id: SandboxId) -> Sandbox | None:
-        """The record of a sandbox that is not terminated."""
-        live = self._live.get(sandbox_id)
-        return live.sandbox if live else None
-
-    def count(self) -> int:
-        """How many sandboxes are not terminated."""
-        return len(self._live)
-
     async def create(self, spec: SandboxSpec, kind: RuntimeKind, isolation: str) -> Sandbox:
         """Build a sandbox and return it running. If the caller is cancelled, it is ended as soon as it stands."""
         task = self.tasks.run(self._create(spec, kind, isolation))
@@ -182,9 +143,8 @@ class Lifecycle:
         self, sandbox_id: SandboxId, cause: Cause, detail: str | None = None
     ) -> Sandbox:
         """End a sandbox and remove it from the host. Ending one that has ended returns its record."""
-        if (created := self._creating.get(sandbox_id)) is not None:
-            await created.is_over.wait()
-        live = self._live.get(sandbox_id)
+        await self._register.wait_created(sandbox_id)
+        live = self._register.find(sandbox_id)
         if live is None:
             return await self._ended_record(sandbox_id)
         async with live.lock:
@@ -199,28 +159,21 @@ class Lifecycle:
 
     async def set_network(self, sandbox_id: SandboxId, policy: Policy) -> Sandbox:
         """Let another network policy hold for a sandbox that has a network. It is kept first, then told."""
-        live = self.live(sandbox_id, states.can_measure)
+        live = self._register.live(sandbox_id, states.can_measure)
         async with live.lock:
-            live = self.live(sandbox_id, states.can_measure)
+            live = self._register.live(sandbox_id, states.can_measure)
             self._networks.check(live)
             spec = dataclasses.replace(live.sandbox.spec, network=policy)
             changed = dataclasses.replace(live.sandbox, spec=spec)
-            await in_thread(lambda: self._store.put(changed, live.site.facts()))
+            await self._write(changed, live.site)
             live.sandbox, live.site.spec = changed, spec
             await self._networks.change(live, policy)
             return live.sandbox
 
-    async def report_network(self, sandbox_id: SandboxId) -> tuple[Sandbox, Report]:
-        """What a sandbox did with its network, and what it was refused. Raises what `live` does."""
-        live = self.live(sandbox_id, states.can_measure)
-        report = await self._networks.report(live)
-        return live.sandbox, report
-
     async def terminate_all(self, cause: Cause) -> None:
         """End every sandbox, several at a time."""
-        await asyncio.gather(
-            *(self.terminate(sandbox_id, cause) for sandbox_id in tuple(self._live))
-        )
+        everyone = self._register.select(states.is_live)
+        await asyncio.gather(*(self.terminate(live.sandbox.id, cause) for live in everyone))
 
     async def _create(self, spec: SandboxSpec, kind: RuntimeKind, isolation: str) -> Sandbox:
         self._admit(spec.limits)
@@ -228,7 +181,7 @@ class Lifecycle:
         while (blank := self.pool.take(shape)) is not None:
             creating = self._sandbox(blank.id, spec, kind, isolation)
             try:
-                async with self._being_created(creating):
+                async with self._register.creating(creating):
                     return await self._claim(blank, creating, is_new=True)
             except errors.Internal:
                 # It or its network died at this moment, and nobody has heard of it.
@@ -238,15 +191,12 @@ class Lifecycle:
                 await self._record_failure(creating, error)
                 raise
         creating = self._sandbox(new_sandbox_id(), spec, kind, isolation)
-        async with self._being_created(creating), self._builds:
+        async with self._register.creating(creating), self._builds:
             return await self._start(creating)
 
     def _admit(self, wanted: Limits, *pooled: Limits) -> None:
         """Raises `ResourceExhausted` where the host has no room for it. What the pool holds makes way for clients."""
-        standing = (it.sandbox for it in self._live.values() if states.holds_room(it.sandbox.state))
-        promised = [sandbox.spec.limits for sandbox in standing]
-        promised += [creation.sandbox.spec.limits for creation in self._creating.values()]
-        self._admission.check(wanted, [*promised, *pooled])
+        self._admission.check(wanted, [*self._register.promised(), *pooled])
 
     def _sandbox(
         self, sandbox_id: SandboxId, spec: SandboxSpec, kind: RuntimeKind, isolation: str
@@ -254,18 +204,9 @@ class Lifecycle:
         now = self._clock.now()
         return Sandbox(sandbox_id, State.CREATING, spec, kind, isolation, created_at=now)
 
-    @contextlib.asynccontextmanager
-    async def _being_created(self, creating: Sandbox) -> AsyncIterator[None]:
-        """Whoever ends a sandbox in this block waits for the end of the block."""
-        self._creating[creating.id] = Creation(creating)
-        try:
-            yield
-        finally:
-            self._creating.pop(creating.id).is_over.set()
-
     async def _start(self, creating: Sandbox) -> Sandbox:
         """From a record to a sandbox that runs."""
-        await in_thread(lambda: self._store.put(creating, {}))
+        await self._write(creating)
         self._chronicle.created(creating)
         try:
             blank = await self._builder.build(creating.id, creating.runtime, creating.spec)
@@ -283,7 +224,7 @@ class Lifecycle:
         except Exception:
             await self._builder.remove(blank)
             raise
-        self._live[creating.id] = live
+        self._register.add(live)
         self.tally.note_created(creating.runtime)
         if is_new:
             self._chronicle.created(live.sandbox)
@@ -302,7 +243,7 @@ class Lifecycle:
     async def _record_failure(self, creating: Sandbox, error: errors.EngineError) -> None:
         detail = "it could not be created"
         ended = states.ended(creating, at=self._clock.now(), cause=Cause.ERROR, detail=detail)
-        await in_thread(lambda: self._store.put(ended, {}))
+        await self._write(ended)
         self._chronicle.not_created(ended, error)
 
     async def _remove(self, live: Live, ended: Sandbox) -> None:
@@ -311,18 +252,22 @@ class Lifecycle:
         complete = await in_thread(lambda: self._sites.remove(live.site))
         if not complete:
             _log.error("sandbox %s left something behind; it will be swept", ended.id)
-        await in_thread(lambda: self._store.put(ended, {}))
+        await self._write(ended)
         self.tally.note_ended(ended.runtime, ended.cause or Cause.ERROR)
         live.sandbox = ended
-        self._live.pop(ended.id, None)
+        self._register.remove(ended.id)
         self._chronicle.ended(ended)
 
     async def _change(self, live: Live, event: Event, **changes: object) -> None:
         """Move a sandbox along one arrow of the table, in the store first."""
         state = states.next_state(live.sandbox.state, event)
         changed = dataclasses.replace(live.sandbox, state=state, **changes)  # type: ignore[arg-type]  # names of Sandbox
-        await in_thread(lambda: self._store.put(changed, live.site.facts()))
+        await self._write(changed, live.site)
         live.sandbox = changed
+
+    async def _write(self, sandbox: Sandbox, site: Site | None = None) -> None:
+        """Into the store, with what is known of its place on the host, if it has one."""
+        await in_thread(lambda: self._store.put(sandbox, {} if site is None else site.facts()))
 
     async def _ended_record(self, sandbox_id: SandboxId) -> Sandbox:
         stored = await in_thread(lambda: self._store.get(sandbox_id))
@@ -345,7 +290,7 @@ class Lifecycle:
     async def _broke(self, live: Live) -> None:
         """A sandbox died by itself. Its record stays, `failed`, until it is deleted or its lifetime is over."""
         async with live.lock:
-            if live.sandbox.state not in (State.RUNNING, State.PAUSED):
+            if not states.is_legal(live.sandbox.state, Event.BROKE):
                 return
             out_of_memory = live.site.oom_kills.is_unexplained
             detail = "it ran out of memory" if out_of_memory else "its first process ended"
@@ -353,28 +298,25 @@ class Lifecycle:
             await self._change(live, Event.BROKE, cause=Cause.ERROR, detail=detail)
             self._chronicle.broke(live.sandbox, out_of_memory=out_of_memory)
             await in_thread(lambda: self._sites.remove(live.site))
-            await in_thread(lambda: self._store.put(live.sandbox, live.site.facts()))
+            await self._write(live.sandbox, live.site)
 
     async def _remember(self, live: Live) -> None:
         """Write down what is known of its place on the host now."""
         async with live.lock:
             if states.is_live(live.sandbox.state):
-                await in_thread(lambda: self._store.put(live.sandbox, live.site.facts()))
+                await self._write(live.sandbox, live.site)
 
     def _known(self) -> set[SandboxId]:
         """Every sandbox of which something may be on the host."""
-        return {*self._live, *self._creating, *self._builder.at_work, *self.pool.ids()}
-
-    def _running_sites(self) -> list[Site]:
-        return [it.site for it in self._live.values() if states.holds_room(it.sandbox.state)]
+        return {*self._register.ids(), *self._builder.at_work, *self.pool.ids()}
 
     async def _on_found_dead(self, sandbox_id: SandboxId) -> None:
-        if (live := self._live.get(sandbox_id)) is not None:
+        if (live := self._register.find(sandbox_id)) is not None:
             self._guard.leave(sandbox_id)
             await outcome(self._broke(live))
 
     def _on_network_news(self, told: Told) -> None:
-        if (live := self._live.get(SandboxId(told.sandbox_id))) is not None:
+        if (live := self._register.find(SandboxId(told.sandbox_id))) is not None:
             self._chronicle.network(live.sandbox.id, told)
 
     def _on_due(self, sandbox_id: SandboxId) -> None:
@@ -383,7 +325,8 @@ class Lifecycle:
     async def _recover(self) -> None:
         """Adopt what still runs, end what does not, sweep what nobody remembers."""
         found = await self._recovery.find()
-        self._live |= {live.sandbox.id: live for live in (*found.adopted, *found.lost)}
+        for live in (*found.adopted, *found.lost):
+            self._register.add(live)
         adopted = [live.site for live in found.adopted]
         await self._sweeper.keep_networks(adopted, only_these=True)
         for live in found.adopted:

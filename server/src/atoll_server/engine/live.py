@@ -7,12 +7,13 @@ import asyncio
 from dataclasses import dataclass, field
 
 from atoll_server.agent.client import AgentClient
-from atoll_server.engine import errors
+from atoll_server.engine import errors, trust
 from atoll_server.engine.audience import Audiences
+from atoll_server.engine.commands import ProcessDefaults
 from atoll_server.engine.ends import Ends
+from atoll_server.engine.feeds import Feeds
 from atoll_server.engine.model import Sandbox, State
 from atoll_server.engine.ports import Streams
-from atoll_server.engine.processes import Feeds
 from atoll_server.engine.site import Site
 
 
@@ -27,9 +28,15 @@ class Live:
 
     def __post_init__(self) -> None:
         self.audiences = Audiences(self.agent)
-        self.feeds = Feeds()
+        self.feeds = Feeds(self.agent)
         self.streams = Streams()
         self.ends = Ends(self.agent, self.site.oom_kills.was_killed)
+
+    def defaults(self) -> ProcessDefaults:
+        """What a command in it takes from it where it says nothing itself."""
+        spec = self.sandbox.spec
+        env = {**trust.environment(spec.secrets), **spec.env}
+        return ProcessDefaults(spec.workdir, env, self.sandbox.id)
 
 
 @dataclass(frozen=True)

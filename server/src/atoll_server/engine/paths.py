@@ -36,14 +36,13 @@ class Paths:
         raw = _raw(path)
         if not raw or b"\0" in raw:
             raise errors.InvalidRequest(
-                "path is empty or has a NUL byte in it", sandbox_id=self._sandbox_id, op="files"
+                "path is empty or has a NUL byte in it", sandbox_id=self._sandbox_id
             )
         absolute = _without_dots(raw if raw.startswith(b"/") else self._workdir + b"/" + raw)
         if len(absolute) > MAX_PATH_BYTES:
             raise errors.InvalidRequest(
                 f"path has {len(absolute)} bytes, {MAX_PATH_BYTES} is the limit",
                 sandbox_id=self._sandbox_id,
-                op="files",
             )
         return absolute
 
@@ -59,10 +58,10 @@ class Paths:
         self, failure: AgentFailure, paths: tuple[AnyPath, ...]
     ) -> errors.EngineError:
         if not isinstance(failure, AgentError):
-            return errors.SandboxFailed(str(failure), sandbox_id=self._sandbox_id, op="files")
+            return errors.SandboxFailed(str(failure), sandbox_id=self._sandbox_id)
         message = f"{failure.message[:1].lower()}{failure.message[1:]}: {_shown(paths)}"
         if kind := _ERRORS.get(failure.code):
-            return kind(message, sandbox_id=self._sandbox_id, op="files")
+            return kind(message, sandbox_id=self._sandbox_id)
         return errors.FileError(message, reason=failure.code, sandbox_id=self._sandbox_id)
 
 

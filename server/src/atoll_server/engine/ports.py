@@ -7,15 +7,14 @@ The agent connects, inside: a program bound to the loopback is reached, and no a
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final
 
 from atoll_server.agent.client import AgentClient
-from atoll_server.agent.errors import AgentError, AgentFailure
 from atoll_server.agent.ports import PortStream
 from atoll_server.engine import errors
 from atoll_server.engine.exposures import Exposures, check_port
+from atoll_server.engine.failures import Failures, Kinds
 from atoll_server.engine.model import ExposedPort, ListeningPort, SandboxId
 from atoll_server.engine.preview_tokens import PreviewTokens
 
@@ -25,7 +24,7 @@ WAIT_LIMIT: Final = 60.0
 STREAMS_LIMIT: Final = 2048
 """Of one sandbox at a time. Each costs the server two descriptors, of which one sandbox must not get all."""
 
-_CODES: Final[dict[str, type[errors.EngineError]]] = {
+_KINDS: Final[Kinds] = {
     "refused": errors.PortNotListening,
     "busy": errors.ResourceExhausted,
     "limit": errors.ResourceExhausted,
@@ -68,6 +67,8 @@ class Ports:
     ) -> None:
         self._agent = agent
         self._sandbox_id = sandbox_id
+        refused = f"nothing listens on port {{}} in sandbox {sandbox_id}"
+        self._failures = Failures(sandbox_id, _KINDS, {"refused": refused})
         self._exposures = exposures
         self._tokens = tokens
         self._lock = lock
@@ -111,7 +112,7 @@ class Ports:
         """What listens inside, or does on one port; where that is nothing it waits `wait` seconds, a minute at most."""
         if port is not None:
             check_port(port)
-        with self._translated(port):
+        with self._failures.translated(port):
             return tuple(await self._agent.ports(port, wait=min(wait, WAIT_LIMIT)))
 
     async def dial(self, port: int, early: bytes = b"") -> PortStream:
@@ -122,7 +123,7 @@ class Ports:
         check_port(port)
         self._streams.take()
         try:
-            with self._translated(port):
+            with self._failures.translated(port):
                 stream = await self._agent.dial(port, early)
         except BaseException:
             self._streams.give()
@@ -137,19 +138,3 @@ class Ports:
                 f"port {port} cannot be exposed: the ports that this sandbox was created to expose are {listed}",
                 sandbox_id=self._sandbox_id,
             )
-
-    @contextlib.contextmanager
-    def _translated(self, port: int | None) -> Iterator[None]:
-        try:
-            yield
-        except AgentFailure as failure:
-            raise self._translate(failure, port) from failure
-
-    def _translate(self, failure: AgentFailure, port: int | None) -> errors.EngineError:
-        if not isinstance(failure, AgentError):
-            return errors.SandboxFailed(str(failure), sandbox_id=self._sandbox_id, op="ports")
-        kind = _CODES.get(failure.code, errors.Internal)
-        message = failure.message
-        if kind is errors.PortNotListening:
-            message = f"nothing listens on port {port} in sandbox {self._sandbox_id}"
-        return kind(message, sandbox_id=self._sandbox_id, op="ports")

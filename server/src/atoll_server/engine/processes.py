@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import signal as signals
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterator
-from types import TracebackType
-from typing import Any, Final, Self
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Final
 
 from atoll_server.agent.client import AgentClient
 from atoll_server.agent.errors import AgentError, AgentFailure
@@ -23,17 +22,18 @@ from atoll_server.engine import commands, errors
 from atoll_server.engine.audience import Audiences, Follower
 from atoll_server.engine.commands import (
     ProcessDefaults,
-    Tails,
     WasOomKilled,
     judged,
     not_started,
     start_request,
 )
+from atoll_server.engine.failures import Failures, Kinds
+from atoll_server.engine.feeds import Feeds
+from atoll_server.engine.following import Following
 from atoll_server.engine.ids import process_id, process_number
 from atoll_server.engine.model import (
     Command,
     Exit,
-    Output,
     Process,
     ProcessFilter,
     ProcessId,
@@ -44,8 +44,7 @@ from atoll_server.engine.model import (
     Waited,
 )
 from atoll_server.engine.notes import choose_page, read_process
-
-_log = logging.getLogger(__name__)
+from atoll_server.engine.tails import Tails
 
 KEEP_ENDED: Final = 256
 KEEP_ENDED_SECONDS: Final = 3600.0
@@ -54,28 +53,17 @@ REPLAY_BYTES: Final = 64 << 10
 
 OnStart = Callable[[Command, int, str], object]
 
-_CODES: Final[dict[str, type[errors.EngineError]]] = {
+_KINDS: Final[Kinds] = {
+    **commands.REFUSALS,
     "not_found": errors.ProcessNotFound,
     "stdin_closed": errors.StdinClosed,
     "slow": errors.StillRunning,
 }
-
-
-class Feeds:
-    """Input that processes were given with their start and have yet to take. What is written later comes after it."""
-
-    def __init__(self) -> None:
-        self._pending: dict[int, asyncio.Event] = {}
-
-    def begin(self, number: int) -> None:
-        self._pending[number] = asyncio.Event()
-
-    def end(self, number: int) -> None:
-        self._pending.pop(number).set()
-
-    async def wait_over(self, number: int) -> None:
-        if (pending := self._pending.get(number)) is not None:
-            await pending.wait()
+_MESSAGES: Final = {
+    "not_found": "no process {}: unknown, or it ended too long ago",
+    "stdin_closed": "process {} takes no input: start it with `stdinOpen`, or it was closed or has ended",
+    "slow": "nothing of the output of process {} was taken for too long",
+}
 
 
 class Processes:
@@ -104,9 +92,10 @@ class Processes:
         self._limit = limit
         self._was_oom_killed = was_oom_killed
         self._audiences = Audiences(agent) if audiences is None else audiences
-        self._feeds = Feeds() if feeds is None else feeds
+        self._feeds = Feeds(agent) if feeds is None else feeds
         self._on_start = on_start
         self._beside = beside
+        self._failures = Failures(self._sandbox_id, _KINDS, _MESSAGES)
 
     async def start(self, command: Command, options: StartOptions) -> Process:
         """Start a process that goes on by itself. Raises `CommandNotStarted`.
@@ -130,12 +119,12 @@ class Processes:
             self._on_start(command, number, request.cwd)
         if command.stdin:
             self._feeds.begin(number)
-            self._beside(self._feed(number, command.stdin, end=not is_open))
+            self._beside(self._feeds.feed(number, command.stdin, end=not is_open))
         return await self.get(process_id(number))
 
     async def get(self, process_id: ProcessId) -> Process:
         """A process, also one that has ended and is kept. Raises `ProcessNotFound`."""
-        with self._translated(process_id):
+        with self._failures.translated(process_id):
             records = await self._agent.processes(_number(process_id))
         if len(records) != 1 or records[0].number != _number(process_id):
             raise errors.SandboxFailed("the sandbox's agent answered for another process")
@@ -143,7 +132,7 @@ class Processes:
 
     async def list(self, wanted: ProcessFilter) -> ProcessPage:
         """A page of processes, newest first, ended ones too."""
-        with self._translated():
+        with self._failures.translated():
             records = await self._agent.processes()
         return choose_page(records, wanted)
 
@@ -151,7 +140,14 @@ class Processes:
         self, process_id: ProcessId, *, since: int | None = 0, follow: bool = True
     ) -> Following:
         """What a process has written from position `since` on, and what it goes on to write."""
-        return Following(self, process_id, since, follow)
+        source: AttachedProcess | Follower
+        with self._failures.translated(process_id):
+            if follow:
+                source = self._audiences.follow(_number(process_id), since=since)
+            else:
+                # It only looks at what there is, and is soon gone.
+                source = self._agent.attach(_number(process_id), since=since, follow=False)
+        return Following(process_id, source, self._failures, self.get)
 
     async def attach(self, process_id: ProcessId, *, since: int | None = None) -> Session:
         """A process to talk with. Without `since` it begins with the last that is kept, at most `REPLAY_BYTES`."""
@@ -174,14 +170,13 @@ class Processes:
 
     async def signal(self, process_id: ProcessId, number: int, *, tree: bool) -> Process:
         """Signal a process or its whole tree. Raises `ProcessEnded` where nothing of it is left."""
-        try:
-            reached = await self._agent.signal(_number(process_id), number, tree=tree)
-        except AgentError as error:
-            if error.code != "not_found":
-                raise self._translate(error, process_id) from error
-            reached = 0
-        except AgentFailure as failure:
-            raise self._translate(failure, process_id) from failure
+        with self._failures.translated(process_id):
+            try:
+                reached = await self._agent.signal(_number(process_id), number, tree=tree)
+            except AgentError as error:
+                if error.code != "not_found":
+                    raise
+                reached = 0
         process = await self.get(process_id)
         if not reached and process.has_ended:
             raise _ended(process_id, self._sandbox_id)
@@ -209,12 +204,18 @@ class Processes:
     ) -> int:
         """Write to a process at its own pace, and answer how much it took. `end`: that was all there will ever be."""
         await self._feeds.wait_over(_number(process_id))
-        with self._translated(process_id):
+        async with self.input(process_id) as stdin:
+            async for chunk in chunks:
+                if not await stdin.write(chunk):
+                    break
+            return await stdin.finish(end=end)
+
+    @contextlib.asynccontextmanager
+    async def input(self, process_id: ProcessId) -> AsyncIterator[ProcessInput]:
+        """A way into a process, for as long as the block lasts. Raises `StdinClosed` where there is none."""
+        with self._failures.translated(process_id):
             async with self._agent.stdin(_number(process_id)) as stdin:
-                async for chunk in chunks:
-                    if not await stdin.write(chunk):
-                        break
-                return await stdin.finish(end=end)
+                yield stdin
 
     async def resize(self, process_id: ProcessId, size: TerminalSize) -> Process:
         """Change the size of a process's terminal. Raises `InvalidRequest` for one that has none."""
@@ -226,13 +227,13 @@ class Processes:
             )
         if process.has_ended:
             raise _ended(process_id, self._sandbox_id)
-        with self._translated(process_id):
+        with self._failures.translated(process_id):
             await self._agent.resize(_number(process_id), size)
         return await self.get(process_id)
 
     async def _collect(self, process_id: ProcessId) -> Waited:
         tails = Tails(self._limit)
-        with self._translated(process_id):
+        with self._failures.translated(process_id):
             async with self._audiences.follow(_number(process_id), since=0) as followed:
                 async for event in followed:
                     if isinstance(event, Exit):
@@ -243,92 +244,6 @@ class Processes:
                     tails.append(event)
         raise errors.SandboxFailed("the process's end was not reported")
 
-    async def _feed(self, number: int, data: bytes, *, end: bool) -> None:
-        # A process need not read what it is given, and may be gone by now: its record says how that went.
-        try:
-            async with self._agent.stdin(number) as stdin:
-                await stdin.write(data)
-                await stdin.finish(end=end)
-        except AgentFailure as failure:
-            _log.debug("input of process %s was not taken: %s", number, failure)
-        finally:
-            self._feeds.end(number)
-
-    @contextlib.contextmanager
-    def _translated(self, process_id: ProcessId | None = None) -> Iterator[None]:
-        try:
-            yield
-        except AgentFailure as failure:
-            raise self._translate(failure, process_id) from failure
-
-    def _translate(self, failure: AgentFailure, about: ProcessId | None) -> errors.EngineError:
-        if isinstance(failure, AgentError) and failure.code in _CODES:
-            message = _MESSAGES[failure.code].format(about)
-            return _CODES[failure.code](message, sandbox_id=self._sandbox_id)
-        return commands.engine_error(failure, self._sandbox_id)
-
-
-_MESSAGES: Final = {
-    "not_found": "no process {}: unknown, or it ended too long ago",
-    "stdin_closed": "process {} takes no input: start it with `stdinOpen`, or it was closed or has ended",
-    "slow": "nothing of the output of process {} was taken for too long",
-}
-
-
-class Following:
-    """The output of a process: `async with` begins, `async for` gives pieces of it and at last the `Process`, which has
-    ended unless it was not to be followed.
-    """
-
-    position: int
-    stdout: int
-    stderr: int
-    dropped: int
-
-    def __init__(
-        self, processes: Processes, process_id: ProcessId, since: int | None, follow: bool
-    ) -> None:
-        self._processes = processes
-        self._id = process_id
-        number = _number(process_id)
-        self._since, self._follow = since, follow
-        self._number = number
-        self._is_over = False
-
-    async def __aenter__(self) -> Self:
-        with self._processes._translated(self._id):
-            self._source = await self._choose_source().__aenter__()
-        self.position, self.dropped = self._source.position, self._source.dropped
-        self.stdout, self.stderr = self._source.stdout, self._source.stderr
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self._source.__aexit__(kind, error, traceback)
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Output | Process:
-        if self._is_over:
-            raise StopAsyncIteration
-        with self._processes._translated(self._id):
-            event = await anext(self._source, None)
-        if isinstance(event, Output):
-            return event
-        self._is_over = True
-        return await self._processes.get(self._id)
-
-    def _choose_source(self) -> AttachedProcess | Follower:
-        if self._follow:
-            return self._processes._audiences.follow(self._number, since=self._since)
-        # It only looks at what there is, and is soon gone.
-        return self._processes._agent.attach(self._number, since=self._since, follow=False)
-
 
 class Session:
     """A process that one talks with: its output, its input, and what else one can do to it."""
@@ -338,12 +253,9 @@ class Session:
         self.output = output
         self._processes = processes
 
-    @contextlib.asynccontextmanager
-    async def input(self) -> AsyncIterator[ProcessInput]:
+    def input(self) -> AbstractAsyncContextManager[ProcessInput]:
         """A way into the process. Raises `StdinClosed` where there is none."""
-        with self._processes._translated(self.process.id):
-            async with self._processes._agent.stdin(_number(self.process.id)) as stdin:
-                yield stdin
+        return self._processes.input(self.process.id)
 
     async def resize(self, size: TerminalSize) -> None:
         await self._processes.resize(self.process.id, size)

@@ -47,6 +47,11 @@ def next_state(state: State, event: Event) -> State:
         raise IllegalTransition(f"{event.value} in state {state.value}") from None
 
 
+def is_legal(state: State, event: Event) -> bool:
+    """Whether this can happen to a sandbox in that state."""
+    return (state, event) in TRANSITIONS
+
+
 def ended(sandbox: Sandbox, *, at: datetime, cause: Cause, detail: str | None) -> Sandbox:
     """The sandbox as it is once it has ended. What went wrong with it before is why."""
     return dataclasses.replace(

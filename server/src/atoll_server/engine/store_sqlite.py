@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import secrets
 import sqlite3
 import threading
@@ -15,22 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from atoll_server.engine.keys import ApiKey, parse_scopes, render_scopes
-from atoll_server.engine.model import (
-    Cause,
-    ExposedPort,
-    Limits,
-    Page,
-    RuntimeKind,
-    Sandbox,
-    SandboxFilter,
-    SandboxId,
-    SandboxSpec,
-    State,
-)
+from atoll_server.engine.model import ExposedPort, Page, Sandbox, SandboxFilter, SandboxId
 from atoll_server.engine.store import Store, Stored, StoreError
-from atoll_server.network.policy import NO_NETWORK
-from atoll_server.network.secrets import Secret
-from atoll_server.network.written import parse_policy, render_policy
+from atoll_server.engine.store_records import (
+    parse_sandbox,
+    parse_stored,
+    render_host,
+    render_instant,
+    render_sandbox,
+)
 
 Rows = list[Any]
 
@@ -54,9 +46,9 @@ class SqliteStore(Store):
         row = (
             sandbox.id,
             sandbox.state.value,
-            _instant(sandbox.terminated_at),
-            _render_sandbox(sandbox),
-            json.dumps(dict(host), separators=(",", ":")),
+            render_instant(sandbox.terminated_at),
+            render_sandbox(sandbox),
+            render_host(host),
         )
         with self._transaction() as database:
             (seq,) = database.execute(_PUT, row).fetchone()
@@ -71,7 +63,7 @@ class SqliteStore(Store):
 
     def get(self, sandbox_id: SandboxId) -> Stored | None:
         rows = self._read("SELECT record, host FROM sandboxes WHERE id = ?", (sandbox_id,))
-        return _parse_stored(*rows[0]) if rows else None
+        return parse_stored(*rows[0]) if rows else None
 
     def list(self, wanted: SandboxFilter) -> Page:
         where, values = _conditions(wanted)
@@ -83,27 +75,35 @@ class SqliteStore(Store):
                 f"SELECT record FROM sandboxes AS s {where} ORDER BY s.seq DESC LIMIT ? OFFSET ?",
                 (*values, wanted.limit, wanted.offset),
             ).fetchall()
-        return Page(items=tuple(_parse_sandbox(record) for (record,) in rows), total=total)
+        return Page(items=tuple(parse_sandbox(record) for (record,) in rows), total=total)
 
     def all_live(self) -> tuple[Stored, ...]:
         rows = self._read(
             "SELECT record, host FROM sandboxes WHERE state <> 'terminated' ORDER BY seq", ()
         )
-        return tuple(_parse_stored(*row) for row in rows)
+        return tuple(parse_stored(*row) for row in rows)
 
     def prune(self, *, ended_before: datetime, keep: int) -> int:
         pruned = 0
         while True:
             # In batches, so that nobody waits long for the lock.
             with self._transaction() as database:
-                batch = database.execute(_PRUNE_OLD, (_instant(ended_before), PRUNE_BATCH)).rowcount
+                batch = database.execute(
+                    _PRUNE_OLD, (render_instant(ended_before), PRUNE_BATCH)
+                ).rowcount
                 batch += database.execute(_PRUNE_MANY, (PRUNE_BATCH, keep)).rowcount
             pruned += batch
             if batch == 0:
                 return pruned
 
     def add_key(self, key: ApiKey) -> None:
-        row = (key.id, key.digest, key.name, render_scopes(key.scopes), _instant(key.created_at))
+        row = (
+            key.id,
+            key.digest,
+            key.name,
+            render_scopes(key.scopes),
+            render_instant(key.created_at),
+        )
         with self._transaction() as database:
             database.execute(
                 "INSERT OR REPLACE INTO keys (id, digest, name, scopes, created_at) VALUES (?, ?, ?, ?, ?)",
@@ -135,7 +135,7 @@ class SqliteStore(Store):
             port.port,
             port.label,
             int(port.is_private),
-            _instant(port.created_at),
+            render_instant(port.created_at),
         )
         with self._transaction() as database:
             database.execute("INSERT OR REPLACE INTO ports VALUES (?, ?, ?, ?, ?)", row)
@@ -256,98 +256,3 @@ def _conditions(wanted: SandboxFilter) -> tuple[str, list[Any]]:
         conditions.append("s.seq IN (SELECT seq FROM sandbox_metadata WHERE key = ? AND value = ?)")
         values += [key, value]
     return ("WHERE " + " AND ".join(conditions) if conditions else ""), values
-
-
-def _render_sandbox(sandbox: Sandbox) -> str:
-    spec = sandbox.spec
-    return json.dumps(
-        {
-            "id": sandbox.id,
-            "state": sandbox.state.value,
-            "spec": {
-                "image": spec.image,
-                "limits": {
-                    "cpu": spec.limits.cpu,
-                    "memory_mb": spec.limits.memory_mb,
-                    "disk_mb": spec.limits.disk_mb,
-                    "pids": spec.limits.pids,
-                    "open_files": spec.limits.open_files,
-                },
-                "env": dict(spec.env),
-                "workdir": spec.workdir,
-                "lifetime": spec.lifetime,
-                "idle_timeout": spec.idle_timeout,
-                "metadata": dict(spec.metadata),
-                "runtime": spec.runtime.value if spec.runtime else None,
-                "network": render_policy(spec.network),
-                "secrets": [_render_secret(secret) for secret in spec.secrets],
-                "exposable": spec.exposable,
-            },
-            "runtime": sandbox.runtime.value,
-            "isolation": sandbox.isolation,
-            "created_at": _instant(sandbox.created_at),
-            "started_at": _instant(sandbox.started_at),
-            "paused_at": _instant(sandbox.paused_at),
-            "terminated_at": _instant(sandbox.terminated_at),
-            "cause": sandbox.cause.value if sandbox.cause else None,
-            "detail": sandbox.detail,
-        },
-        separators=(",", ":"),
-    )
-
-
-def _parse_stored(record: str, host: str) -> Stored:
-    return Stored(sandbox=_parse_sandbox(record), host=json.loads(host))
-
-
-def _parse_sandbox(record: str) -> Sandbox:
-    values = json.loads(record)
-    spec = values["spec"]
-    return Sandbox(
-        id=SandboxId(values["id"]),
-        state=State(values["state"]),
-        spec=SandboxSpec(
-            image=spec["image"],
-            limits=Limits(**spec["limits"]),
-            env=spec["env"],
-            workdir=spec["workdir"],
-            lifetime=spec["lifetime"],
-            idle_timeout=spec["idle_timeout"],
-            metadata=spec["metadata"],
-            runtime=RuntimeKind(spec["runtime"]) if spec["runtime"] else None,
-            # Records of before there were networks have none.
-            network=parse_policy(spec.get("network", NO_NETWORK.default.value)),
-            secrets=tuple(map(_parse_secret, spec.get("secrets", ()))),
-            exposable=None if spec.get("exposable") is None else tuple(spec["exposable"]),
-        ),
-        runtime=RuntimeKind(values["runtime"]),
-        isolation=values["isolation"],
-        created_at=datetime.fromisoformat(values["created_at"]),
-        started_at=_parse_instant(values["started_at"]),
-        paused_at=_parse_instant(values["paused_at"]),
-        terminated_at=_parse_instant(values["terminated_at"]),
-        cause=Cause(values["cause"]) if values["cause"] else None,
-        detail=values["detail"],
-    )
-
-
-def _render_secret(secret: Secret) -> dict[str, Any]:
-    """All but its value, which the store never has in the clear."""
-    return {
-        "name": secret.name,
-        "placeholder": secret.placeholder,
-        "hosts": list(secret.hosts),
-        "header": secret.header,
-    }
-
-
-def _parse_secret(values: Mapping[str, Any]) -> Secret:
-    return Secret(**{**values, "hosts": tuple(values["hosts"])})
-
-
-def _instant(moment: datetime | None) -> str | None:
-    return moment.isoformat(timespec="microseconds") if moment else None
-
-
-def _parse_instant(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text) if text else None

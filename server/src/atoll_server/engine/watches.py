@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from types import TracebackType
 from typing import Final, Self
 
 from atoll_server.agent.client import AgentClient
-from atoll_server.agent.errors import AgentError, AgentFailure
-from atoll_server.agent.watches import MAX_WATCHES
+from atoll_server.agent.errors import AgentError
+from atoll_server.agent.watches import MAX_WATCHES, WatchChanges
 from atoll_server.engine import errors
+from atoll_server.engine.failures import Failures, Kinds
 from atoll_server.engine.ids import watch_id, watch_number
 from atoll_server.engine.model import (
     ChangesEnd,
@@ -29,10 +29,8 @@ from atoll_server.engine.paths import AnyPath, Paths
 
 WATCHES_LIMIT: Final = MAX_WATCHES
 
-_CODES: Final[dict[str, type[errors.EngineError]]] = {
-    "not_found": errors.WatchNotFound,
-    "invalid": errors.InvalidRequest,
-}
+_KINDS: Final[Kinds] = {"not_found": errors.WatchNotFound, "invalid": errors.InvalidRequest}
+_MESSAGES: Final = {"not_found": "no watch {}: unknown, stopped, or nobody read it for too long"}
 
 
 class Watches:
@@ -42,6 +40,7 @@ class Watches:
         self._agent = agent
         self._paths = Paths(workdir, sandbox_id)
         self._sandbox_id = sandbox_id
+        self._failures = Failures(sandbox_id, _KINDS, _MESSAGES)
 
     async def start(
         self, path: AnyPath, *, recursive: bool = False, linger: float | None = None
@@ -56,12 +55,12 @@ class Watches:
 
     async def list(self) -> tuple[Watch, ...]:
         """All watches, the oldest first; those that have ended too, as long as they can be read."""
-        with self._translated():
+        with self._failures.translated():
             return tuple(map(_known, await self._agent.watches()))
 
     async def get(self, watch_id: WatchId) -> Watch:
         """A watch. Raises `WatchNotFound`."""
-        with self._translated(watch_id):
+        with self._failures.translated(watch_id):
             records = await self._agent.watches(_number(watch_id))
         if len(records) != 1 or records[0].number != _number(watch_id):
             raise errors.SandboxFailed("the sandbox's agent answered for another watch")
@@ -69,12 +68,14 @@ class Watches:
 
     async def stop(self, watch_id: WatchId) -> None:
         """Forget a watch. Who follows it hears its end. Raises `WatchNotFound`."""
-        with self._translated(watch_id):
+        with self._failures.translated(watch_id):
             await self._agent.unwatch(_number(watch_id))
 
     def changes(self, watch_id: WatchId, *, since: int = 0, follow: bool = True) -> Changes:
         """The changes after number `since`, and what goes on to change."""
-        return Changes(self, watch_id, since, follow)
+        with self._failures.translated(watch_id):
+            source = self._agent.changes(_number(watch_id), since=since, follow=follow)
+        return Changes(watch_id, source, self._failures, since)
 
     @contextlib.contextmanager
     def _counted(self) -> Iterator[None]:
@@ -87,49 +88,26 @@ class Watches:
             message = f"the sandbox has {WATCHES_LIMIT} watches, which is the limit: stop one"
             raise errors.ResourceExhausted(message, sandbox_id=self._sandbox_id) from error
 
-    @contextlib.contextmanager
-    def _translated(self, watch_id: WatchId | None = None) -> Iterator[None]:
-        try:
-            yield
-        except AgentFailure as failure:
-            raise self._translate(failure, watch_id) from failure
-
-    def _translate(self, failure: AgentFailure, about: WatchId | None) -> errors.EngineError:
-        if not isinstance(failure, AgentError):
-            return errors.SandboxFailed(str(failure), sandbox_id=self._sandbox_id, op="files")
-        kind = _CODES.get(failure.code, errors.Internal)
-        message = failure.message
-        if kind is errors.WatchNotFound:
-            message = f"no watch {about}: unknown, stopped, or nobody read it for too long"
-        return kind(message, sandbox_id=self._sandbox_id, op="files")
-
 
 class Changes:
     """The changes of a watch: `async with` begins, `async for` gives them and at last the `ChangesEnd`."""
 
-    def __init__(self, watches: Watches, watch_id: WatchId, since: int, follow: bool) -> None:
+    def __init__(
+        self, watch_id: WatchId, source: WatchChanges, failures: Failures, since: int
+    ) -> None:
         self.since = since
-        self._watches = watches
         self._id = watch_id
-        self._number = _number(watch_id)
-        self._follow = follow
+        self._source = source
+        self._failures = failures
         self._is_over = False
 
     async def __aenter__(self) -> Self:
-        with self._watches._translated(self._id):
-            changes = self._watches._agent.changes(
-                self._number, since=self.since, follow=self._follow
-            )
-            self._changes = await changes.__aenter__()
+        with self._failures.translated(self._id):
+            await self._source.__aenter__()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self._changes.__aexit__(kind, error, traceback)
+    async def __aexit__(self, *raised: object) -> None:
+        await self._source.__aexit__(*raised)
 
     def __aiter__(self) -> Self:
         return self
@@ -137,12 +115,12 @@ class Changes:
     async def __anext__(self) -> FileChange | ChangesEnd:
         if self._is_over:
             raise StopAsyncIteration
-        with self._watches._translated(self._id):
-            change = await anext(self._changes, None)
+        with self._failures.translated(self._id):
+            change = await anext(self._source, None)
         if change is not None:
             return change
         self._is_over = True
-        return ChangesEnd(self._changes.last, self._changes.ended)
+        return ChangesEnd(self._source.last, self._source.ended)
 
 
 def _known(record: WatchRecord) -> Watch:

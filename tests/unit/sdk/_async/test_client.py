@@ -5,7 +5,7 @@ import pytest
 
 import atoll
 from atoll import AsyncAtoll
-from tests.unit.sdk.scripted_server import Answer, ScriptedServer, answer_json
+from tests.support.scripted_server import Answer, ScriptedServer, answer_json
 
 KEY = "rra_live_0123456789abcdef"
 HEALTH = answer_json({"status": "ok", "version": "v1", "timestamp": "2026-01-02T03:04:05Z"})

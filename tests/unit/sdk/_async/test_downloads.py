@@ -11,7 +11,7 @@ import pytest
 
 import atoll
 from atoll import AsyncSandbox
-from tests.unit.sdk.scripted_server import Answer, ScriptedServer, answer_error
+from tests.support.scripted_server import Answer, ScriptedServer, answer_error
 
 DATA = os.urandom(3_000_000)
 TAG = {"ETag": '"1-2"'}

@@ -8,8 +8,8 @@ import pytest
 
 import atoll
 from atoll import AsyncAtoll, AsyncSandbox, Event
+from tests.support.scripted_server import Answer, ScriptedServer, answer_error
 from tests.unit.sdk import samples
-from tests.unit.sdk.scripted_server import Answer, ScriptedServer, answer_error
 
 ALL = "/v1/events"
 OWN = "/v1/sandboxes/sb_0123456789/events"

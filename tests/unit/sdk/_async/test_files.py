@@ -11,8 +11,8 @@ import pytest
 
 import atoll
 from atoll import AsyncSandbox
+from tests.support.scripted_server import Answer, ScriptedServer, answer_error, answer_json
 from tests.unit.sdk import samples
-from tests.unit.sdk.scripted_server import Answer, ScriptedServer, answer_error, answer_json
 
 BASE = "/v1/sandboxes/sb_0123456789/files"
 ENTRY = answer_json(samples.entry())

@@ -7,8 +7,8 @@ import pytest
 
 import atoll
 from atoll import AsyncAtoll
+from tests.support.scripted_server import Answer, ScriptedServer, answer_error, answer_json
 from tests.unit.sdk import samples
-from tests.unit.sdk.scripted_server import Answer, ScriptedServer, answer_error, answer_json
 
 TEXT = "rra_live_0123456789"
 GONE = Answer(status=204)

@@ -7,10 +7,10 @@ import pytest
 
 import atoll
 from atoll import AsyncAtoll, AsyncSandbox, ListeningPort, PortInfo
+from tests.support.scripted_server import Answer, ScriptedServer, answer_error, answer_json
+from tests.support.scripted_terminal import WAIT, ScriptedTerminal, scripted_terminal
 from tests.unit.sdk import samples
 from tests.unit.sdk._async.conftest import KEY
-from tests.unit.sdk.scripted_server import Answer, ScriptedServer, answer_error, answer_json
-from tests.unit.sdk.scripted_terminal import WAIT, ScriptedTerminal, scripted_terminal
 
 BASE = "/v1/sandboxes/sb_0123456789/ports"
 PORT = PortInfo("sb_0123456789", 3000, "http://3000-abc.localhost/", False, samples.INSTANT)

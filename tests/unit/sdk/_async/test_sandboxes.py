@@ -5,8 +5,8 @@ import pytest
 
 import atoll
 from atoll import AsyncAtoll, AsyncSandbox
+from tests.support.scripted_server import Answer, ScriptedServer, answer_error, answer_json
 from tests.unit.sdk import samples
-from tests.unit.sdk.scripted_server import Answer, ScriptedServer, answer_error, answer_json
 
 CREATED = answer_json(samples.sandbox(), 201)
 ENDED = samples.sandbox(state="terminated", terminatedAt="2026-01-02T03:05:00.000Z", reason="user")

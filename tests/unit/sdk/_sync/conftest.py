@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from atoll import Atoll, Sandbox
+from tests.support.scripted_server import ScriptedServer, answer_json
 from tests.unit.sdk import samples
-from tests.unit.sdk.scripted_server import ScriptedServer, answer_json
 
 KEY = "rra_live_0123456789abcdef"
 

@@ -6,7 +6,7 @@ import pytest
 
 import atoll
 from atoll import Atoll, Sandbox
-from tests.unit.sdk.scripted_server import Answer, ScriptedServer, answer_error, answer_json
+from tests.support.scripted_server import Answer, ScriptedServer, answer_error, answer_json
 
 CODES = [
     ("INVALID_CONFIG", 400, atoll.InvalidConfig),

@@ -9,8 +9,8 @@ import pytest
 
 import atoll
 from atoll import Atoll, Event, Sandbox
+from tests.support.scripted_server import Answer, ScriptedServer, answer_error
 from tests.unit.sdk import samples
-from tests.unit.sdk.scripted_server import Answer, ScriptedServer, answer_error
 
 ALL = "/v1/events"
 OWN = "/v1/sandboxes/sb_0123456789/events"

@@ -9,8 +9,8 @@ import pytest
 
 import atoll
 from atoll import Sandbox
+from tests.support.scripted_server import Answer, ScriptedServer, answer_error, answer_json
 from tests.unit.sdk import samples
-from tests.unit.sdk.scripted_server import Answer, ScriptedServer, answer_error, answer_json
 
 
 def _stream(*frames: bytes, piece: int = 1 << 16, cut: bool = False) -> Answer:

@@ -13,7 +13,7 @@ import pytest
 
 import atoll
 from atoll import FileToWrite, FileWritten, Sandbox
-from tests.unit.sdk.scripted_server import Answer, ScriptedServer, answer_error, answer_json
+from tests.support.scripted_server import Answer, ScriptedServer, answer_error, answer_json
 
 BATCH = "/v1/sandboxes/sb_0123456789/files/batch"
 MISSING = {"code": "FILE_NOT_FOUND", "message": "none", "retryable": False, "reason": None}

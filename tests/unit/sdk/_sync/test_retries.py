@@ -6,14 +6,14 @@ import pytest
 
 import atoll
 from atoll import Atoll, Sandbox
-from tests.unit.sdk import samples
-from tests.unit.sdk.scripted_server import (
+from tests.support.scripted_server import (
     HANG_UP,
     Answer,
     ScriptedServer,
     answer_error,
     answer_json,
 )
+from tests.unit.sdk import samples
 
 AT_ONCE = {"Retry-After": "0"}
 BUSY = answer_error("RESOURCE_EXHAUSTED", 503, retryable=True, headers=AT_ONCE)

@@ -6,8 +6,8 @@ import pytest
 
 import atoll
 from atoll import Atoll, Secret, SecretInfo
+from tests.support.scripted_server import ScriptedServer, answer_json
 from tests.unit.sdk import samples
-from tests.unit.sdk.scripted_server import ScriptedServer, answer_json
 
 pytestmark = pytest.mark.anyio
 

@@ -10,10 +10,10 @@ import pytest
 
 import atoll
 from atoll import Atoll, Sandbox
+from tests.support.scripted_server import ScriptedServer, answer_error, answer_json
+from tests.support.scripted_terminal import HANG, WAIT, ScriptedTerminal, scripted_terminal
 from tests.unit.sdk import samples
 from tests.unit.sdk._async.conftest import KEY
-from tests.unit.sdk.scripted_server import ScriptedServer, answer_error, answer_json
-from tests.unit.sdk.scripted_terminal import HANG, WAIT, ScriptedTerminal, scripted_terminal
 
 PTY = {"pty": {"rows": 24, "cols": 80}}
 ATTACHED = {**samples.process(stdoutBytes=9, position=5, **PTY), "type": "attached", "dropped": 5}

@@ -9,14 +9,14 @@ import pytest
 
 import atoll
 from atoll import FileChange, Sandbox, Watch
-from tests.unit.sdk import samples
-from tests.unit.sdk.scripted_server import (
+from tests.support.scripted_server import (
     HANG_UP,
     Answer,
     ScriptedServer,
     answer_error,
     answer_json,
 )
+from tests.unit.sdk import samples
 
 BASE = "/v1/sandboxes/sb_0123456789/watches"
 GONE = Answer(204)

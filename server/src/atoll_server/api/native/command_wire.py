@@ -10,7 +10,7 @@ from typing import Any
 from atoll.models import ExecRequest, ExecResult, StartProcess
 from atoll_server.api.native.values import parse_content
 from atoll_server.api.records import render_builtins
-from atoll_server.api.routing import ApiSettings
+from atoll_server.api.settings import ApiSettings
 from atoll_server.engine.errors import InvalidRequest
 from atoll_server.engine.model import Command, Completed, Exit
 

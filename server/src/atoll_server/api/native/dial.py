@@ -7,9 +7,9 @@ import asyncio
 
 from starlette.types import Send
 
+from atoll_server.api.call import Call
 from atoll_server.api.errors import ClientGone
 from atoll_server.api.native.port_wire import parse_port
-from atoll_server.api.routing import Call
 from atoll_server.engine.ports import PortStream
 
 CLOSED_NORMALLY, NOT_TAKEN = 1000, 1003

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from atoll_server.api.call import Call
 from atoll_server.api.errors import RangeNotSatisfiable
 from atoll_server.api.ranges import (
     Part,
@@ -17,7 +18,6 @@ from atoll_server.api.ranges import (
     plan_part,
     render_content_range,
 )
-from atoll_server.api.routing import Call
 from atoll_server.api.streaming import Body
 from atoll_server.engine.errors import FileError
 from atoll_server.engine.files import Files

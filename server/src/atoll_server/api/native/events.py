@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+from atoll_server.api.call import Call
 from atoll_server.api.event_forms import EVENT_FORMS
 from atoll_server.api.native.event_wire import EventsQuery, render_event, render_events_end
-from atoll_server.api.routing import Answer, Call, Operation
+from atoll_server.api.reply import Answer
+from atoll_server.api.routing import Operation
 from atoll_server.api.streaming import stream_events
 from atoll_server.engine.events import EventFilter
 from atoll_server.engine.keys import Scope

@@ -4,16 +4,11 @@
 from __future__ import annotations
 
 from atoll.models import ExecRequest, ExecResult
+from atoll_server.api.call import Call
 from atoll_server.api.forms import FORMS
 from atoll_server.api.native.command_wire import parse_command, render_exit, render_result
-from atoll_server.api.routing import (
-    JSON_TYPE,
-    LARGE_BODY_LIMIT,
-    SANDBOX_ERRORS,
-    Answer,
-    Call,
-    Operation,
-)
+from atoll_server.api.reply import JSON_TYPE, Answer
+from atoll_server.api.routing import LARGE_BODY_LIMIT, SANDBOX_ERRORS, Operation
 from atoll_server.api.streaming import stream_events
 from atoll_server.engine.keys import Scope
 

@@ -16,6 +16,7 @@ from atoll.models import (
     ReadFiles,
     WriteFiles,
 )
+from atoll_server.api.call import Call
 from atoll_server.api.errors import failure_members
 from atoll_server.api.native.file_wire import (
     parse_mode,
@@ -24,7 +25,8 @@ from atoll_server.api.native.file_wire import (
     render_written,
 )
 from atoll_server.api.native.values import parse_content, render_path
-from atoll_server.api.routing import LARGE_BODY_LIMIT, SANDBOX_ERRORS, Call, Operation, Reply
+from atoll_server.api.reply import Reply
+from atoll_server.api.routing import LARGE_BODY_LIMIT, SANDBOX_ERRORS, Operation
 from atoll_server.engine.errors import EngineError
 from atoll_server.engine.file_batches import read_all, write_all
 from atoll_server.engine.keys import Scope

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from atoll.models import (
@@ -19,6 +20,7 @@ from atoll.models import (
     MoveFile,
     Unpacked,
 )
+from atoll_server.api.call import Call
 from atoll_server.api.native.downloads import open_download
 from atoll_server.api.native.file_wire import (
     parse_mode,
@@ -29,18 +31,8 @@ from atoll_server.api.native.file_wire import (
     render_written,
 )
 from atoll_server.api.native.values import parse_content
-from atoll_server.api.routing import (
-    JSON_TYPE,
-    LARGE_BODY_LIMIT,
-    OCTETS_TYPE,
-    SANDBOX_ERRORS,
-    SMALL_BODY_LIMIT,
-    TAR_TYPE,
-    Answer,
-    Call,
-    Operation,
-    Reply,
-)
+from atoll_server.api.reply import JSON_TYPE, OCTETS_TYPE, TAR_TYPE, Answer, Reply
+from atoll_server.api.routing import LARGE_BODY_LIMIT, SANDBOX_ERRORS, SMALL_BODY_LIMIT, Operation
 from atoll_server.api.streaming import collect_bytes, once, stream_bytes
 from atoll_server.engine.keys import Scope
 
@@ -214,8 +206,12 @@ ARCHIVE_TYPES = (TAR_TYPE, OCTETS_TYPE)
 _ERRORS = (*SANDBOX_ERRORS, "FILE_NOT_FOUND", "FILE_ERROR")
 _ROOT = "/v1/sandboxes/{id}/files"
 
+_operation = partial(Operation, scope=Scope.FILES, errors=_ERRORS)
+# Answered with what is there then.
+_change = partial(_operation, method="POST", body_limit=SMALL_BODY_LIMIT, answer=FileEntry)
+
 OPERATIONS = (
-    Operation(
+    _operation(
         method="GET",
         path=_ROOT,
         name="readFile",
@@ -225,10 +221,9 @@ OPERATIONS = (
         answer=FileContent,
         answer_types=READ_TYPES,
         partial=True,
-        scope=Scope.FILES,
         errors=(*_ERRORS, "TOO_LARGE", "RANGE_NOT_SATISFIABLE"),
     ),
-    Operation(
+    _operation(
         method="PUT",
         path=_ROOT,
         name="writeFile",
@@ -239,10 +234,8 @@ OPERATIONS = (
         raw_body_types=(OCTETS_TYPE,),
         body_limit=LARGE_BODY_LIMIT,
         answer=FileWritten,
-        scope=Scope.FILES,
-        errors=_ERRORS,
     ),
-    Operation(
+    _operation(
         method="DELETE",
         path=_ROOT,
         name="removeFile",
@@ -251,10 +244,8 @@ OPERATIONS = (
         query=RemoveQuery,
         answer=None,
         status=204,
-        scope=Scope.FILES,
-        errors=_ERRORS,
     ),
-    Operation(
+    _operation(
         method="GET",
         path=f"{_ROOT}/list",
         name="listFiles",
@@ -262,10 +253,8 @@ OPERATIONS = (
         handler=list_files,
         query=ListQuery,
         answer=FileList,
-        scope=Scope.FILES,
-        errors=_ERRORS,
     ),
-    Operation(
+    _operation(
         method="GET",
         path=f"{_ROOT}/stat",
         name="statFile",
@@ -273,10 +262,8 @@ OPERATIONS = (
         handler=stat,
         query=StatQuery,
         answer=FileEntry,
-        scope=Scope.FILES,
-        errors=_ERRORS,
     ),
-    Operation(
+    _operation(
         method="GET",
         path=f"{_ROOT}/exists",
         name="fileExists",
@@ -284,70 +271,43 @@ OPERATIONS = (
         handler=exists,
         query=PathQuery,
         answer=FileExists,
-        scope=Scope.FILES,
-        errors=_ERRORS,
     ),
-    Operation(
-        method="POST",
+    _change(
         path=f"{_ROOT}/mkdir",
         name="makeDirectory",
         summary="Make a directory",
         handler=make_directory,
         body=MakeDirectory,
-        body_limit=SMALL_BODY_LIMIT,
-        answer=FileEntry,
-        scope=Scope.FILES,
-        errors=_ERRORS,
     ),
-    Operation(
-        method="POST",
+    _change(
         path=f"{_ROOT}/move",
         name="moveFile",
         summary="Move a file or directory",
         handler=move,
         body=MoveFile,
-        body_limit=SMALL_BODY_LIMIT,
-        answer=FileEntry,
-        scope=Scope.FILES,
-        errors=_ERRORS,
     ),
-    Operation(
-        method="POST",
+    _change(
         path=f"{_ROOT}/copy",
         name="copyFile",
         summary="Copy a file, or a directory with all that it holds",
         handler=copy,
         body=MoveFile,
-        body_limit=SMALL_BODY_LIMIT,
-        answer=FileEntry,
-        scope=Scope.FILES,
-        errors=_ERRORS,
     ),
-    Operation(
-        method="POST",
+    _change(
         path=f"{_ROOT}/chmod",
         name="changeMode",
         summary="Change permissions",
         handler=change_mode,
         body=ChangeMode,
-        body_limit=SMALL_BODY_LIMIT,
-        answer=FileEntry,
-        scope=Scope.FILES,
-        errors=_ERRORS,
     ),
-    Operation(
-        method="POST",
+    _change(
         path=f"{_ROOT}/chown",
         name="changeOwner",
         summary="Change the owner",
         handler=change_owner,
         body=ChangeOwner,
-        body_limit=SMALL_BODY_LIMIT,
-        answer=FileEntry,
-        scope=Scope.FILES,
-        errors=_ERRORS,
     ),
-    Operation(
+    _operation(
         method="GET",
         path=f"{_ROOT}/archive",
         name="downloadArchive",
@@ -356,10 +316,8 @@ OPERATIONS = (
         query=PathQuery,
         answer=None,
         answer_types=(TAR_TYPE,),
-        scope=Scope.FILES,
-        errors=_ERRORS,
     ),
-    Operation(
+    _operation(
         method="PUT",
         path=f"{_ROOT}/archive",
         name="uploadArchive",
@@ -368,7 +326,5 @@ OPERATIONS = (
         query=PathQuery,
         raw_body_types=ARCHIVE_TYPES,
         answer=Unpacked,
-        scope=Scope.FILES,
-        errors=_ERRORS,
     ),
 )

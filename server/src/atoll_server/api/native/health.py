@@ -6,7 +6,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from atoll.models import Health
-from atoll_server.api.routing import Call, Operation, Reply
+from atoll_server.api.call import Call
+from atoll_server.api.reply import Reply
+from atoll_server.api.routing import Operation
 
 
 async def health(call: Call) -> Reply:

@@ -6,7 +6,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from atoll.models import ImageInfo, ImageKind, ImageList, Pagination
-from atoll_server.api.routing import Call, Operation, Reply
+from atoll_server.api.call import Call
+from atoll_server.api.reply import Reply
+from atoll_server.api.routing import Operation
 from atoll_server.engine.images import Image
 from atoll_server.engine.keys import Scope
 

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 from atoll.models import CreateKey, KeyInfo, KeyList
+from atoll_server.api.call import Call
 from atoll_server.api.native.key_wire import parse_scopes, render_key, render_keys
-from atoll_server.api.routing import SMALL_BODY_LIMIT, Call, Operation, Reply
+from atoll_server.api.reply import Reply
+from atoll_server.api.routing import SMALL_BODY_LIMIT, Operation
 from atoll_server.engine.keys import Scope
 
 

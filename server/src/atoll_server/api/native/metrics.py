@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from atoll_server.api.routing import Call, Operation, Reply
+from atoll_server.api.call import Call
+from atoll_server.api.reply import Reply
+from atoll_server.api.routing import Operation
 from atoll_server.engine.keys import Scope
 
 TEXT_TYPE = "text/plain; version=0.0.4; charset=utf-8"

@@ -6,7 +6,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from atoll.models import PoolInfo, PoolShape, ResizePool, Runtime
-from atoll_server.api.routing import SMALL_BODY_LIMIT, Call, Operation, Reply
+from atoll_server.api.call import Call
+from atoll_server.api.reply import Reply
+from atoll_server.api.routing import SMALL_BODY_LIMIT, Operation
 from atoll_server.engine.keys import Scope
 from atoll_server.engine.pool import ShapeStatistics
 from atoll_server.engine.pool_plan import PoolSettings

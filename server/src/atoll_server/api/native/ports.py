@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from atoll.models import ExposePort, ListeningPorts, PortInfo, PortList, SignedUrl, SignPort
+from atoll_server.api.call import Call
 from atoll_server.api.native.dial import dial
 from atoll_server.api.native.port_wire import (
     ListeningQuery,
@@ -14,7 +15,8 @@ from atoll_server.api.native.port_wire import (
     render_signed_url,
 )
 from atoll_server.api.native.values import render_instant
-from atoll_server.api.routing import SANDBOX_ERRORS, SMALL_BODY_LIMIT, Call, Operation, Reply
+from atoll_server.api.reply import Reply
+from atoll_server.api.routing import SANDBOX_ERRORS, SMALL_BODY_LIMIT, Operation
 from atoll_server.engine.errors import InvalidRequest
 from atoll_server.engine.keys import Scope
 from atoll_server.engine.ports import Ports

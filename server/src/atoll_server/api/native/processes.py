@@ -18,6 +18,7 @@ from atoll.models import (
     StdinWritten,
     WaitProcess,
 )
+from atoll_server.api.call import Call
 from atoll_server.api.departures import unless_gone
 from atoll_server.api.native.process_wire import (
     AttachQuery,
@@ -36,16 +37,8 @@ from atoll_server.api.native.process_wire import (
 from atoll_server.api.native.terminal import attach
 from atoll_server.api.object_forms import parse_resume
 from atoll_server.api.process_forms import PROCESS_FORMS
-from atoll_server.api.routing import (
-    LARGE_BODY_LIMIT,
-    OCTETS_TYPE,
-    SANDBOX_ERRORS,
-    SMALL_BODY_LIMIT,
-    Answer,
-    Call,
-    Operation,
-    Reply,
-)
+from atoll_server.api.reply import OCTETS_TYPE, Answer, Reply
+from atoll_server.api.routing import LARGE_BODY_LIMIT, SANDBOX_ERRORS, SMALL_BODY_LIMIT, Operation
 from atoll_server.api.streaming import stream_events
 from atoll_server.engine.errors import InvalidRequest
 from atoll_server.engine.keys import Scope

@@ -18,7 +18,7 @@ from atoll.models import (
 from atoll_server.api.native.network_wire import parse_ingress, parse_network, render_network
 from atoll_server.api.native.secret_wire import parse_secrets, render_secrets
 from atoll_server.api.native.values import render_instant
-from atoll_server.api.routing import ApiSettings
+from atoll_server.api.settings import ApiSettings
 from atoll_server.engine.errors import InvalidConfig
 from atoll_server.engine.limits import choose_limits
 from atoll_server.engine.model import (

@@ -11,6 +11,7 @@ from atoll.models import (
     SandboxMetrics,
     SandboxPage,
 )
+from atoll_server.api.call import Call
 from atoll_server.api.native.network_wire import parse_network_change, render_network_report
 from atoll_server.api.native.sandbox_wire import (
     ListQuery,
@@ -20,7 +21,8 @@ from atoll_server.api.native.sandbox_wire import (
     render_sandbox,
     render_usage,
 )
-from atoll_server.api.routing import SANDBOX_ERRORS, Call, Operation, Reply
+from atoll_server.api.reply import Reply
+from atoll_server.api.routing import SANDBOX_ERRORS, Operation
 from atoll_server.engine.errors import InvalidConfig
 from atoll_server.engine.keys import Scope
 

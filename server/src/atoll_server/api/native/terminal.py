@@ -12,12 +12,13 @@ import msgspec
 from starlette.types import Send
 
 from atoll.models import MAX_TERMINAL_SIDE
+from atoll_server.api.call import Call
 from atoll_server.api.errors import ClientGone, HttpError, error_members
 from atoll_server.api.native.process_wire import AttachQuery, parse_signal, render_process_end
-from atoll_server.api.routing import Call
 from atoll_server.engine.errors import EngineError, InvalidRequest, StdinClosed
+from atoll_server.engine.following import Following
 from atoll_server.engine.model import Output, ProcessId, TerminalSize
-from atoll_server.engine.processes import Following, Session
+from atoll_server.engine.processes import Session
 
 logger = logging.getLogger("atoll_server.api")
 

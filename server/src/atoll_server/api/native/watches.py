@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from atoll.models import StartWatch, WatchInfo, WatchList
+from atoll_server.api.call import Call
 from atoll_server.api.change_forms import CHANGE_FORMS
 from atoll_server.api.native.file_wire import parse_path
 from atoll_server.api.native.watch_wire import (
@@ -14,14 +15,8 @@ from atoll_server.api.native.watch_wire import (
     render_watches,
 )
 from atoll_server.api.object_forms import parse_resume
-from atoll_server.api.routing import (
-    SANDBOX_ERRORS,
-    SMALL_BODY_LIMIT,
-    Answer,
-    Call,
-    Operation,
-    Reply,
-)
+from atoll_server.api.reply import Answer, Reply
+from atoll_server.api.routing import SANDBOX_ERRORS, SMALL_BODY_LIMIT, Operation
 from atoll_server.api.streaming import stream_events
 from atoll_server.engine.keys import Scope
 from atoll_server.engine.model import WatchId

@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 from websockets.sync.server import Server, ServerConnection, unix_serve
 
-from tests.unit.sdk.scripted_server import Answer
+from tests.support.scripted_server import Answer
 
 PATIENCE_SECONDS = 10.0
 WAIT = "wait for a message"
