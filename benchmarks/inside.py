@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the agent costs, as the sandbox's own kernel tells: gVisor's is the only one that knows it there."""
+"""What the agent costs, as the sandbox's own kernel tells."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ TICKS_PER_SECOND = 100
 
 
 def agent_seconds(sandbox: Sandbox) -> float:
-    """The processor time that the agent has taken, its ended threads included and its children not."""
+    """The processor time that the agent has taken, its ended threads included and its children not.
+
+    gVisor counts what a program waits for a processor of the host as the program's: on a busy host its agent takes
+    several times what the host has given to the whole sandbox.
+    """
     return parse_processor_seconds(sandbox.exec(["cat", "/proc/1/stat"], check=True).stdout)
 
 

@@ -56,6 +56,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "atoll_server.host": (),
     "atoll_server.credentials": (),
     "atoll_server.privileges": ("atoll_server.credentials",),
+    "atoll_server.precedence": ("atoll_server.runtimes.kernel",),
     "atoll_server.clock": (),
     "atoll_server.logs": (),
     "atoll_server.settings": ("atoll.models",),

@@ -20,6 +20,8 @@ from tests.support.waiting import rest
 pytestmark = pytest.mark.slow
 
 MIB = 1 << 20
+SPINNING_SECONDS = 1.0
+"""Of processor time, each: what is shared out within a second is anybody's."""
 SMALLEST = {"memory_mb": 2048, "disk_mb": 5120}
 HOLDERS = (Path(__file__).parent / "probes" / "holders.py").read_text()
 TAKERS = (Path(__file__).parent / "probes" / "takers.py").read_text()
@@ -90,7 +92,7 @@ def test_twice_the_memory_ends_the_command_and_nothing_else(
 def test_spinners_share_the_processors_and_leave_the_server_its_own(
     client: Atoll, api: Api, runtime: str
 ) -> None:
-    """Attack 84: ten of them, sixteen loops in each. gVisor's share them less fairly, but none starves."""
+    """Attack 84: ten of them, sixteen loops in each."""
     loops = " & ".join(["while :; do :; done"] * 16)
     with ExitStack() as stack:
         spinning = [
@@ -100,14 +102,20 @@ def test_spinners_share_the_processors_and_leave_the_server_its_own(
             read_number(sandbox.processes.start(f"{loops} & echo 16; wait"))
         before = [processor_seconds(sandbox.id) for sandbox in spinning]
 
-        answered = [api.call("GET", "/v1/health").seconds for _ in wait_seconds(8)]
-
-        used = [processor_seconds(it.id) - was for it, was in zip(spinning, before, strict=True)]
-        fair = sum(used) / len(used)
+        answered = []
+        for _ in wait_seconds(30):
+            answered.append(api.call("GET", "/v1/health").seconds)
+            now = [processor_seconds(sandbox.id) for sandbox in spinning]
+            used = [is_now - was for is_now, was in zip(now, before, strict=True)]
+            fair = sum(used) / len(used)
+            # Beside other work of the host it takes long until there is enough to compare.
+            if fair > SPINNING_SECONDS:
+                break
         assert sorted(answered)[len(answered) // 2] < 2, answered
         assert spinning[0].exec("echo here", timeout_ms=60_000).stdout == "here\n"
-    # On a quiet host containers differ by less than a hundredth; other work of the host comes out of somebody's share.
-    least, most = (0.3, 4) if runtime == "gvisor" else (0.75, 1.25)
+    # On a quiet host containers differ by less than a hundredth, gVisor's by a third. Other work of the host comes out
+    # of somebody's share.
+    least, most = (0.5, 2) if runtime == "gvisor" else (0.6, 1.6)
     assert least * fair < min(used), used
     assert max(used) < most * fair, used
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import uvloop
 from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
 
-from atoll_server import logs, privileges
+from atoll_server import logs, precedence, privileges
 from atoll_server.announcing import announcement
 from atoll_server.api.app import build_app
 from atoll_server.clock import Clock, SystemClock
@@ -60,6 +60,7 @@ def run(settings: Settings) -> int:
     try:
         _check_host(settings)
         _check_default_image(settings)
+        precedence.take()
         privileges.let_go()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(settings, SystemClock()))

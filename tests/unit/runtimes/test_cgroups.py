@@ -3,7 +3,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from atoll_server.runtimes.cgroups import Group, GroupLimits, render_limits
+from atoll_server.runtimes.cgroups import (
+    Group,
+    GroupLimits,
+    render_limits,
+    render_parent_weight,
+)
 
 LIMITS = GroupLimits(cpus=1.5, memory_bytes=4 << 30, pids=100)
 
@@ -25,6 +30,11 @@ def test_limits_on_v1() -> None:
         "memory.memsw.limit_in_bytes": "4294967296",
         "pids.max": "100",
     }
+
+
+def test_all_sandboxes_weigh_half_of_what_a_group_does_by_default() -> None:
+    assert render_parent_weight(version=2) == {"cpu.weight": "50"}
+    assert render_parent_weight(version=1) == {"cpu.shares": "512"}
 
 
 def test_oom_kills_are_read_from_the_file_of_each_version(tmp_path: Path) -> None:

@@ -24,6 +24,14 @@ MOUNT = Path("/sys/fs/cgroup")
 _V1_CONTROLLERS = ("cpu", "cpuacct", "memory", "pids", "freezer")
 _V2_CONTROLLERS = ("cpu", "memory", "pids")
 _CPU_PERIOD_US = 100_000
+_PARENT_WEIGHT = 0.5
+"""Of all sandboxes together, beside what a group or a session of the host has by default.
+
+The server, and clients on the same host, pass a request on several times. With the whole weight they waited for a loud
+sandbox, now and then for tens of milliseconds.
+"""
+_DEFAULT_SHARES = 1024
+_DEFAULT_WEIGHT = 100
 _REMOVE_ATTEMPTS = 100
 _REMOVE_PAUSE = 0.005
 
@@ -64,6 +72,13 @@ def _render_cpus(cpus: float, *, version: int) -> Mapping[str, str]:
     if version == 2:
         return {"cpu.max": f"{quota} {_CPU_PERIOD_US}"}
     return {"cpu.cfs_period_us": str(_CPU_PERIOD_US), "cpu.cfs_quota_us": quota}
+
+
+def render_parent_weight(*, version: int) -> Mapping[str, str]:
+    """What the group of all sandboxes weighs, of all servers of this host: file name → content."""
+    if version == 2:
+        return {"cpu.weight": str(round(_DEFAULT_WEIGHT * _PARENT_WEIGHT))}
+    return {"cpu.shares": str(round(_DEFAULT_SHARES * _PARENT_WEIGHT))}
 
 
 @dataclass(frozen=True)
@@ -205,15 +220,22 @@ class Cgroups:
         if missing:
             raise CgroupError(f"control group hierarchies are missing: {', '.join(missing)}")
         self._name = name
+        self._roots = roots
         self._parents = {key: root / name for key, root in roots.items()}
 
     def prepare(self) -> None:
-        """Make the parent group and, on v2, hand the controllers down to it."""
+        """Make the parent group, weigh the outermost and, on v2, hand the controllers down."""
         for key, parent in self._parents.items():
             parent.mkdir(parents=True, exist_ok=True)
             if key == "unified":
                 for directory in (MOUNT, *reversed(parent.relative_to(MOUNT).parents[:-1]), parent):
                     _enable_controllers(MOUNT / directory)
+        self._outermost().write(render_parent_weight(version=self.version))
+
+    def _outermost(self) -> Group:
+        """The group `atoll`, which stands beside the host's own."""
+        name = Path(self._name).parts[0]
+        return Group(self.version, {key: root / name for key, root in self._roots.items()})
 
     def group(self, sandbox_id: str) -> Group:
         """The group of a sandbox, whether it exists or not."""

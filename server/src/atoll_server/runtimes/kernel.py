@@ -48,6 +48,8 @@ _SYS_MOVE_MOUNT = 429
 _SYS_MOUNT_SETATTR = 442
 _SYS_SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}
 
+SHORTEST_TURN_NS = 100_000
+"""The shortest that Linux grants (`set_turns`)."""
 _PR_SET_TIMERSLACK = 29
 
 # size, policy, flags, nice, priority, runtime, deadline, period

@@ -23,9 +23,6 @@ from atoll_server.runtimes.stage import STAGE, build_stage
 START_TIMEOUT = 30.0
 READY = b"ready\n"
 
-# Sandboxes take turns in many short ones: what one that hardly runs has to wait beside one that never rests.
-TIME_SLICE_NS = 100_000
-
 _OUTPUT_LIMIT = 16 * 1024
 _NOTHING_MORE: Mapping[str, str] = {}
 # Moves itself into each group named before `--`, then becomes the program named after it.
@@ -50,7 +47,8 @@ class Pace:
 
     def set(self) -> None:
         """For the calling thread and every program that it starts from now on."""
-        kernel.set_turns(TIME_SLICE_NS, policy=self.policy)
+        # Many short turns: a sandbox that hardly runs has to wait for the end of those of one that never rests.
+        kernel.set_turns(kernel.SHORTEST_TURN_NS, policy=self.policy)
         if self.timer_slack is not None:
             kernel.set_timer_slack(self.timer_slack)
 
