@@ -11,13 +11,15 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from time import perf_counter
 
-from atoll import Sandbox
+from atoll import Atoll, Sandbox
 from benchmarks.bench import Bench
 from benchmarks.measure import Promise, Row, interleave
+from benchmarks.memory import resident_mb
 from benchmarks.nginx import nginx_before
 from benchmarks.promises import PREVIEW_LATENCY, PREVIEW_THROUGHPUT
 from tests.support.preview import APP, Visitor, read_answer, serve_app
 from tests.support.preview_app import LARGE_BYTES
+from tests.support.server import ServerProcess
 from tests.support.waiting import wait_until
 
 FAMILY = "preview"
@@ -48,7 +50,7 @@ def run(bench: Bench) -> Iterator[Row]:
                 yield _latency(bench, runtime, sandbox, visitor)
                 yield from _throughput(bench, runtime, visitor, direct, nginx)
                 yield _small_answers(bench, runtime, visitor, nginx)
-                yield _websockets(bench, runtime, visitor)
+            yield _websockets(bench, runtime)
 
 
 def _latency(bench: Bench, runtime: str, sandbox: Sandbox, visitor: Visitor) -> Row:
@@ -133,15 +135,25 @@ def _beside_nginx(
     return Row(FAMILY, name, unit, value, beside, nginx, promise)
 
 
-def _websockets(bench: Bench, runtime: str, visitor: Visitor) -> Row:
-    """How much the server's memory grows for those that are held, and that they come about at all."""
+def _websockets(bench: Bench, runtime: str) -> Row:
+    """How much a server's memory grows for those that are held, and that they come about at all.
+
+    It is a new one: any other would have room that something before has left.
+    """
     count = bench.rounds(WEBSOCKETS, 100)
-    before, begun = _memory_mib(bench), perf_counter()
-    with ExitStack() as stack:
+    with (
+        ServerProcess() as server,
+        Atoll(api_url=f"unix://{server.socket}", api_key=server.api_key) as client,
+        client.sandboxes.create(image="host", runtime=runtime) as sandbox,
+        ExitStack() as stack,
+    ):
+        serve_app(sandbox, PORT)
+        visitor = Visitor.of(server, sandbox.expose_port(PORT))
+        before, begun = resident_mb(server.pid), perf_counter()
         for _ in range(count):
             _shake_hands(visitor, stack.enter_context(visitor.connect()))
         taken = perf_counter() - begun
-        held = _memory_mib(bench) - before
+        held = resident_mb(server.pid) - before
     return Row(
         FAMILY,
         f"{runtime}, the server's memory for {count} WebSockets, made in {taken:.1f} s",
@@ -163,12 +175,6 @@ def _shake_hands(visitor: Visitor, peer: socket.socket) -> None:
     ]
     peer.sendall("\r\n".join(lines).encode())
     assert peer.recv(1000).startswith(b"HTTP/1.1 101 ")
-
-
-def _memory_mib(bench: Bench) -> float:
-    with open(f"/proc/{bench.server.pid}/status", encoding="ascii") as status:
-        kib = next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
-    return kib / 1024
 
 
 @contextmanager

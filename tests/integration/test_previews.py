@@ -8,7 +8,7 @@ import http.client
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from urllib.parse import urlsplit
 
 import pytest
@@ -22,7 +22,7 @@ from tests.support.preview_app import LARGE_BYTES
 from tests.support.server import HOUR_MS, ServerProcess
 
 PORT = 3000
-WEBSOCKET_KIB = 64
+WEBSOCKET_KIB = 32
 
 
 @pytest.fixture(scope="module")
@@ -280,24 +280,26 @@ def test_websocket_that_the_program_refuses_is_answered_so(visitor: Visitor) -> 
 def test_many_websockets_are_held_in_little_memory(
     server: ServerProcess, visitor: Visitor, count: int
 ) -> None:
-    peers = []
+    """As many as before take the room of those."""
     before = memory_kib(server.pid)
-    try:
-        for _ in range(count):
-            peer = visitor.connect()
-            peers.append(peer)
+
+    held = [hold(server, visitor, count) - before for _ in range(3)]
+
+    assert max(held) < count * WEBSOCKET_KIB, held
+
+
+def hold(server: ServerProcess, visitor: Visitor, count: int) -> int:
+    """The server's memory while there are so many, who all talk in the end."""
+    with ExitStack() as stack:
+        peers = [stack.enter_context(visitor.connect()) for _ in range(count)]
+        for peer in peers:
             shake_hands(visitor, peer, "/raw-ws")
-        held = memory_kib(server.pid) - before
+        held = memory_kib(server.pid)
         for peer in peers:
             peer.sendall(b"12345")
             peer.shutdown(socket.SHUT_WR)
-        answers = {peer.makefile("rb").read() for peer in peers}
-    finally:
-        for peer in peers:
-            peer.close()
-
-    assert answers == {b"5 bytes"}
-    assert held < count * WEBSOCKET_KIB
+        assert {peer.makefile("rb").read() for peer in peers} == {b"5 bytes"}
+        return held
 
 
 def shake_hands(visitor: Visitor, peer: socket.socket, path: str) -> None:

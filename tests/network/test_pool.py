@@ -8,6 +8,7 @@ import os
 import select
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -55,10 +56,13 @@ def wait_filled(client: Atoll) -> None:
     wait_until(lambda: held(client).idle == SIZE, what="a full pool", within=60)
 
 
+def reaches(sandbox: Sandbox, name: str) -> bool:
+    return sandbox.exec(FETCH.format(f"http://{name}/")).stdout == f"{name} at {SHARED}:80\n"
+
+
 def reaches_what_it_may(sandbox: Sandbox) -> bool:
-    allowed = sandbox.exec(FETCH.format("http://a.test/"))
     denied = sandbox.exec(FETCH.format("http://other.test/"))
-    return allowed.stdout == f"a.test at {SHARED}:80\n" and denied.exit_code != 0
+    return reaches(sandbox, "a.test") and denied.exit_code != 0
 
 
 def test_policy_that_is_said_late_holds_and_leaves_no_trace(client: Atoll) -> None:
@@ -90,8 +94,7 @@ def test_sandboxes_of_the_pool_take_any_policy_but_none(client: Atoll) -> None:
 def test_sandbox_whose_proxy_has_ended_is_served_again_before_it_is_anybodys(
     client: Atoll, pooled: ServerProcess
 ) -> None:
-    pid_file = next(pooled.run_dir.glob("*/network/proxy.pid"))
-    _kill(int(pid_file.read_text()))
+    _kill(int(_pid_file(pooled).read_text()))
 
     sandbox = client.sandboxes.create("host", network=POLICY)
 
@@ -99,10 +102,37 @@ def test_sandbox_whose_proxy_has_ended_is_served_again_before_it_is_anybodys(
     assert reaches_what_it_may(sandbox)
 
 
+def test_sandbox_with_the_usual_policy_needs_nothing_of_the_proxy(
+    client: Atoll, pooled: ServerProcess
+) -> None:
+    """It was told when the sandbox was built. One that does not answer for a moment is not even noticed."""
+    pid = int(_pid_file(pooled).read_text())
+    with _stopped(pid):
+        sandbox = client.sandboxes.create("host")
+
+    assert held(client).hits == 1
+    assert not reaches(sandbox, "a.test")
+    assert "not_listed" in sandbox.network.report().denied
+    sandbox.network.update(POLICY)
+    assert reaches_what_it_may(sandbox)
+    assert int(_pid_file(pooled).read_text()) == pid
+
+
+def test_sandbox_with_the_usual_policy_is_served_by_a_proxy_that_lives(
+    client: Atoll, pooled: ServerProcess
+) -> None:
+    _kill(int(_pid_file(pooled).read_text()))
+
+    sandbox = client.sandboxes.create("host")
+
+    assert sandbox.id in ProxyControl(_pid_file(pooled).with_name("control.sock")).list()
+    assert held(client).hits == 1
+
+
 def test_those_that_are_held_ready_are_served_again_without_being_asked_for(
     client: Atoll, pooled: ServerProcess
 ) -> None:
-    pid_file = next(pooled.run_dir.glob("*/network/proxy.pid"))
+    pid_file = _pid_file(pooled)
     control = ProxyControl(pid_file.with_name("control.sock"))
     held_ready = control.list()
     assert len(held_ready) == SIZE
@@ -124,13 +154,26 @@ def test_sandbox_whose_edge_is_gone_is_nobodys(client: Atoll, pooled: ServerProc
     broken = directory.list()
     for sandbox_id in broken:
         directory.remove(sandbox_id)
-    _kill(int(next(pooled.run_dir.glob("*/network/proxy.pid")).read_text()))
+    _kill(int(_pid_file(pooled).read_text()))
 
     sandbox = client.sandboxes.create("host", network=POLICY)
 
     assert sandbox.id not in broken
     assert reaches_what_it_may(sandbox)
     assert held(client).died >= 1
+
+
+def _pid_file(server: ServerProcess) -> Path:
+    return next(server.run_dir.glob("*/network/proxy.pid"))
+
+
+@contextlib.contextmanager
+def _stopped(pid: int) -> Iterator[None]:
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 def _kill(pid: int) -> None:

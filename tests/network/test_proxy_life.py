@@ -13,6 +13,7 @@ import pytest
 
 from atoll import Atoll
 from atoll_server.network.egress import Egress, EgressSettings
+from atoll_server.network.written import parse_policy
 from tests.network.conftest import PROXY_USER, Attach
 from tests.support.internet import ECHO_PORT, NAME_SERVER, SHARED, Internet
 from tests.support.server import ServerProcess
@@ -76,6 +77,39 @@ def test_sandbox_gets_another_proxy_after_one_that_was_not_needed(
     _, inside = internet.run_within(lambda: attach("allow"))
 
     assert inside.exchange(SHARED, ECHO_PORT, b"hello") == b"hello"
+
+
+def test_what_a_proxy_was_told_is_known_for_as_long_as_it_lives(
+    egress: Egress, attach: Attach, internet: Internet
+) -> None:
+    sandbox_id, _ = attach("allow")
+    allow, deny = parse_policy("allow"), parse_policy("deny")
+    assert egress.is_kept(sandbox_id, allow)
+    assert not egress.is_kept(sandbox_id, deny)
+    assert not egress.is_kept("network-test-unknown", allow)
+
+    egress.update(sandbox_id, deny)
+    assert egress.is_kept(sandbox_id, deny)
+    assert not egress.is_kept(sandbox_id, allow)
+
+    egress.stop()
+    assert not egress.is_kept(sandbox_id, deny)
+
+    internet.run_within(lambda: egress.keep({}))
+    assert egress.is_kept(sandbox_id, deny)
+
+
+def test_what_an_earlier_run_of_the_server_has_told_is_not_taken_for_known(
+    egress: Egress, attach: Attach, directory: Path, egress_settings: EgressSettings
+) -> None:
+    sandbox_id, _ = attach("allow")
+    another = Egress(directory, egress_settings)
+
+    another.keep({sandbox_id: parse_policy("allow")})
+
+    assert not another.is_kept(sandbox_id, parse_policy("allow"))
+    another.attach("network-test-later", parse_policy("allow"))
+    assert another.is_kept("network-test-later", parse_policy("allow"))
 
 
 @pytest.mark.isolated

@@ -135,6 +135,7 @@ def _find_command() -> tuple[str, ...]:
 
 def _start(command: tuple[str, ...]) -> _Running:
     directory = _make_directory()
+    _sweep(directory.parent, command)
     owner = _own(directory)
     log = directory / "server.log"
     process: subprocess.Popen[bytes] | None = None
@@ -168,9 +169,7 @@ def _make_directory() -> Path:
     # Not /tmp: that is often memory, and the sandboxes' disks lie below.
     for parent in ("/var/tmp", None):
         with contextlib.suppress(OSError):
-            directory = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
-            _sweep(directory.parent)
-            return directory
+            return Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
     raise ConnectFailed("no directory for temporary files can be written")
 
 
@@ -183,13 +182,30 @@ def _own(directory: Path) -> int:
     return owner
 
 
-def _sweep(parent: Path) -> None:
-    """Removes what processes that were killed have left, once their servers have ended too."""
+def _sweep(parent: Path, command: tuple[str, ...]) -> None:
+    """Removes what processes that were killed have left, once their servers have ended too, in order or not."""
     for directory in parent.glob(PREFIX + "*"):
         with contextlib.suppress(OSError):  # somebody else's, or just now removed by another
             ours = directory.lstat().st_uid == os.getuid() and not directory.is_symlink()
             if ours and _is_free(directory / OWNER) and _is_free(directory / "state" / "lock"):
+                _end_sandboxes(directory, command)
                 _remove(directory)
+
+
+def _end_sandboxes(directory: Path, command: tuple[str, ...]) -> None:
+    """Has another server end those of one that was killed: by themselves they would go on, past their lifetimes."""
+    if not _has_mounts(directory):
+        return
+    with contextlib.suppress(subprocess.TimeoutExpired):  # whoever comes next tries again
+        subprocess.run(  # noqa: S603 - our own program, an argument vector
+            [*command, "--private", *_place(directory)],
+            input=b"",
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            timeout=START_SECONDS,
+            check=False,
+        )
 
 
 def _is_free(lock: Path) -> bool:
@@ -216,9 +232,13 @@ def _place(directory: Path) -> list[str]:
 def _remove(directory: Path) -> None:
     """Removes the server's directory, unless it died so badly that something is still mounted there."""
     with contextlib.suppress(OSError):
-        mounts = Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape")
-        if f" {directory}/" not in mounts:
+        if not _has_mounts(directory):
             shutil.rmtree(directory, ignore_errors=True)
+
+
+def _has_mounts(directory: Path) -> bool:
+    mounts = Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape")
+    return f" {directory}/" in mounts
 
 
 def _read_ready(process: subprocess.Popen[bytes]) -> bytes:

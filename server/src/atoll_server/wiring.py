@@ -22,7 +22,7 @@ from atoll_server.engine.settings import EngineSettings
 from atoll_server.network.addresses import parse_opening
 from atoll_server.network.egress import EgressSettings
 from atoll_server.network.namespace import find_fault
-from atoll_server.network.policy import NO_NETWORK, Default, Policy
+from atoll_server.network.policy import NO_NETWORK, NOTHING_YET, Default, Policy
 from atoll_server.network.surroundings import (
     find_own_addresses,
     parse_name_servers,
@@ -92,11 +92,13 @@ def network_settings(settings: Settings) -> EgressSettings | None:
 
 def _pool_settings(settings: Settings) -> PoolSettings:
     usual = 0 if settings.private else POOL_SIZE
+    policy = Policy(Default(settings.network_default))
     return PoolSettings(
         size=usual if settings.pool_size is None else settings.pool_size,
         min_idle=settings.pool_min_idle,
         max_idle=settings.pool_max_idle_ms / 1000,
         refill=settings.pool_refill,
+        network=NOTHING_YET if policy == NO_NETWORK else policy,
     )
 
 

@@ -138,9 +138,12 @@ class FrameDecoder:
                 yield frame
 
     def rest(self) -> bytes:
-        """What has come behind the last frame, where no more frames follow."""
+        """What has come behind the last frame, where no more frames follow: a buffer for them is not kept either."""
         held = bytes(self._view[self._start : self._end])
-        self._start = self._end
+        if self._buffer:
+            self._buffer = bytearray()
+            self._view = memoryview(self._buffer)
+            self._start = self._end = 0
         return held
 
     def _grow(self) -> None:

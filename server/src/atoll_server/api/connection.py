@@ -141,7 +141,10 @@ class BoundedConnection(HttpToolsProtocol):
         self.connections.add(cast(Any, handle))
         self.tasks.add(serving)
         serving.add_done_callback(self.tasks.discard)
-        serving.add_done_callback(lambda _: self.connections.discard(cast(Any, handle)))
+        connections = self.connections
+        serving.add_done_callback(lambda _: connections.discard(cast(Any, handle)))
+        # Nothing of what this was is kept meanwhile: not by whoever serves it, nor in circles with its parser.
+        del self.parser
 
     def send_400_response(self, msg: str) -> None:
         """What is not HTTP is answered like any other bad request."""

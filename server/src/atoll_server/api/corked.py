@@ -37,8 +37,9 @@ class Corked:
         return getattr(self._transport, name)
 
     def bare(self) -> asyncio.Transport:
-        """The transport itself, with nothing held back."""
+        """The transport itself, with nothing held back. Nobody is asked about its end any more."""
         self._flush()
+        self._linger = bool
         return self._transport
 
     def write(self, data: bytes) -> None:

@@ -93,8 +93,8 @@ class Builder:
                 in_thread(lambda: self._sites.fit(blank.site, spec)),
                 _find_workdir(blank, spec.workdir),
             )
-            certificate = await in_thread(lambda: self._sites.give_secrets(blank.site))
-            if certificate is not None:
+            if spec.secrets:  # for the others not even a thread is begun
+                certificate = await in_thread(lambda: self._sites.give_secrets(blank.site))
                 await trust.install(blank.agent, certificate)
         except NetworkFailed as error:
             _log.warning("the network of sandbox %s does not answer: %s", blank.id, error)

@@ -233,7 +233,7 @@ class Lifecycle:
         return live.sandbox
 
     async def _build_ahead(self, shape: Shape) -> Blank:
-        spec, pooled = shape.spec(), self.pool.limits()
+        spec, pooled = shape.spec(self.pool.settings.network), self.pool.limits()
         pooled.remove(spec.limits)  # what is to be built now
         self._admit(spec.limits, *pooled)
         blank = await self._builder.build(new_sandbox_id(), shape.runtime, spec)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from atoll_server.engine.model import OPEN_FILES, Limits, RuntimeKind, SandboxId, SandboxSpec
-from atoll_server.network.policy import NO_NETWORK, NOTHING_YET, Default
+from atoll_server.network.policy import NO_NETWORK, NOTHING_YET, Default, Policy
 
 USUAL_WORKDIR: Final = "/workspace"
 # Half of a shape's demand is forgotten after so many seconds without more of it.
@@ -39,10 +39,10 @@ class Shape:
             spec.image, runtime, limits.memory_mb, limits.disk_mb, limits.open_files, network
         )
 
-    def spec(self) -> SandboxSpec:
-        """What to build. What can be given late is nothing yet, but for the directory that most will want."""
+    def spec(self, network: Policy = NOTHING_YET) -> SandboxSpec:
+        """What to build. What can be given late is nothing yet, but for what most will want: a directory, a policy."""
         limits = Limits(1, self.memory_mb, self.disk_mb, open_files=self.open_files)
-        policy = NOTHING_YET if self.network else NO_NETWORK
+        policy = network if self.network else NO_NETWORK
         return SandboxSpec(
             self.image, limits, {}, USUAL_WORKDIR, 0.0, 0.0, {}, self.runtime, policy
         )
@@ -52,13 +52,15 @@ class Shape:
 class PoolSettings:
     """`size`: idle sandboxes at most, of all shapes. `min_idle`: of each shape in demand, as far as `size` goes.
 
-    `max_idle`: seconds after which an idle one is replaced. `refill`: how many are built at once.
+    `max_idle`: seconds after which an idle one is replaced. `refill`: how many are built at once. `network`: what holds
+    for those that have one, so that who wants just that need not have it changed.
     """
 
     size: int = 0
     min_idle: int = 1
     max_idle: float = 3600.0
     refill: int = 2
+    network: Policy = NOTHING_YET
 
 
 @dataclass(frozen=True)

@@ -136,21 +136,19 @@ class Sites:
     def fit(self, site: Site, spec: SandboxSpec) -> None:
         """Wake it, and set what can be set late: some limits, what its network may reach. Raises `NetworkFailed`.
 
-        For what was built ahead that is told whatever held before, which shows that somebody serves the network.
+        What was built ahead is given to nobody whose network nobody serves: it is told, unless that is known already.
         """
         site.wake()
         if site.spec.limits != spec.limits:
             pids = spec.limits.pids + site.runtime.capabilities.pids_overhead
             site.group.set_late(cpus=spec.limits.cpu, pids=pids)
         if site.network is not None and site.spec is not spec:
-            self.set_network(site, spec.network)
+            self._fit_network(site, spec.network)
         site.spec = spec
 
-    def give_secrets(self, site: Site) -> str | None:
-        """Have its secrets put in; the certificate that it must trust, if it has any. Raises `NetworkFailed`."""
+    def give_secrets(self, site: Site) -> str:
+        """Have its secrets put in; the certificate that it must trust. Raises `NetworkFailed`."""
         secrets = site.spec.secrets
-        if not secrets:
-            return None
         assert self._egress is not None, "a sandbox with a network on a host that gives none"
         authority = make_authority(hosts_of(secrets), datetime.now(UTC))
         keyring = Keyring(secrets, authority.certificate, authority.key)
@@ -249,6 +247,11 @@ class Sites:
         """Remove this server's run directory too. For a server whose sandboxes are all gone."""
         self.close()
         shutil.rmtree(self._paths.run, ignore_errors=True)
+
+    def _fit_network(self, site: Site, policy: Policy) -> None:
+        assert self._egress is not None, "a sandbox with a network on a host that gives none"
+        if not self._egress.is_kept(site.sandbox_id, policy):
+            self.set_network(site, policy)
 
     def _remember_secrets(self, site: Site) -> None:
         """Know again what an earlier run of the server sealed."""

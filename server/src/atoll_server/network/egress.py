@@ -4,18 +4,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import select
-import signal
 import socket
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
-
-import msgspec
 
 from atoll_server import host
 from atoll_server.network.control import (
@@ -23,16 +17,12 @@ from atoll_server.network.control import (
     ProxyControl,
     ProxyUnavailable,
     Report,
-    listen,
 )
 from atoll_server.network.namespace import NamespaceDirectory, join
 from atoll_server.network.policy import Policy
 from atoll_server.network.proxy import ProxySettings
+from atoll_server.network.proxy_process import Life, ProxyProcess
 from atoll_server.network.secrets import Keyring
-
-START_TIMEOUT = 30.0
-STOP_TIMEOUT = 10.0
-MODULE = "atoll_server.network.proxy"
 
 
 @dataclass(frozen=True)
@@ -47,6 +37,14 @@ class EgressSettings:
     bytes_per_second: float | None = None
     bundle: str = ""
     unneeded_seconds: float | None = None
+
+
+@dataclass
+class _Attached:
+    """What holds for a sandbox, and which proxy was told so; None where it is not known that one was."""
+
+    policy: Policy
+    told: Life | None = None
 
 
 class NetworkFailed(Exception):
@@ -65,17 +63,15 @@ class Egress:
     def __init__(
         self, directory: Path, settings: EgressSettings, call_timeout: float = CALL_TIMEOUT
     ) -> None:
-        self._directory = directory
         self._settings = settings
         self._namespaces = NamespaceDirectory(directory / "namespaces")
         self._control = ProxyControl(directory / "control.sock", call_timeout)
-        self._pid_file = directory / "proxy.pid"
-        self._program: host.Background | None = None
+        self._proxy = ProxyProcess(directory, self._render_settings)
         self.on_start: Callable[[], None] = lambda: None
         """Called, on whatever thread, when a proxy was started."""
         self._lock = threading.Lock()
         self._keyrings: dict[str, Keyring] = {}
-        self._attached: dict[str, Policy] = {}
+        self._attached: dict[str, _Attached] = {}
         """What holds for whom this run of the server has given a network, whether anybody else knows of it yet."""
         self._is_closed = False
 
@@ -84,7 +80,9 @@ class Egress:
         with self._lock, _failures():
             if self._is_closed:
                 raise NetworkFailed("the server is ending")
-            self._ensure_proxy()
+            # One that lives and does not answer is met with by whoever tells it something.
+            if not self._proxy.is_known_to_live():
+                self._ensure_proxy()
 
     def keep(self, policies: Mapping[str, Policy], *, only_these: bool = False) -> None:
         """Have a proxy that serves those of these sandboxes that have a network, and with `only_these` no others.
@@ -93,15 +91,16 @@ class Egress:
         sandboxes none is started.
         """
         with self._lock, _failures():
-            wanted = self._find_wanted(policies if only_these else {**self._attached, **policies})
+            wanted = self._find_wanted(policies if only_these else self._with_attached(policies))
             served = self._ensure_proxy() if wanted else self._find_served() or frozenset()
             for sandbox_id in served - wanted.keys() if only_these else ():
                 self._control.close(sandbox_id)
+                self._attached.pop(sandbox_id, None)
             self._tell_all(wanted, served)
 
     def count_wanting(self, policies: Mapping[str, Policy]) -> int:
         """How many `keep` would have served."""
-        return len(self._find_wanted({**self._attached, **policies}))
+        return len(self._find_wanted(self._with_attached(policies)))
 
     def attach(self, sandbox_id: str, policy: Policy) -> Path:
         """Make a sandbox's edge, and have the proxy serve it. On failure nothing is left.
@@ -111,7 +110,7 @@ class Egress:
         self.start()
         with _failures():
             made = self._namespaces.make_edge(sandbox_id)
-            self._attached[sandbox_id] = policy
+            self._attached[sandbox_id] = _Attached(policy)
             try:
                 self._serve_first(sandbox_id, policy)
             except BaseException:
@@ -133,12 +132,22 @@ class Egress:
     def update(self, sandbox_id: str, policy: Policy) -> None:
         """Let another policy hold; what it does not allow is cut when this returns."""
         if sandbox_id in self._attached:
-            self._attached[sandbox_id] = policy
+            self._attached[sandbox_id] = _Attached(policy)
         with _failures():
             try:
-                self._control.update(sandbox_id, policy)
+                self._update(sandbox_id, policy)
             except ProxyUnavailable:
                 self._serve_anew(sandbox_id, policy)
+
+    def is_kept(self, sandbox_id: str, policy: Policy) -> bool:
+        """Whether a proxy that lives was told this policy and no other since. It is not asked, so this costs nothing.
+
+        False where that is not known, as of sandboxes that an earlier run of the server has attached.
+        """
+        attached = self._attached.get(sandbox_id)
+        if attached is None or attached.policy != policy or attached.told is None:
+            return False
+        return attached.told.goes_on()
 
     def remember(self, sandbox_id: str, keyring: Keyring) -> None:
         """Have a sandbox served with these secrets only, whenever that is next begun."""
@@ -188,25 +197,23 @@ class Egress:
             self._is_closed = True
             if not self.list():
                 self.stop()
+            self._proxy.close()
 
     def stop(self) -> None:
         """End the proxy. Sandboxes reach nothing any more."""
         # It may have ended already.
         with contextlib.suppress(ProxyUnavailable):
             self._control.stop()
-        if self._program is None:
-            return
-        try:
-            self._program.wait(STOP_TIMEOUT)
-        except host.HostCommandFailed:
-            self._program.kill()  # one that is stuck must not outlast the server that would replace it
+        self._proxy.end()
 
     def _ensure_proxy(self) -> frozenset[str]:
         """The ids of those whom the proxy serves; it is started where there is none."""
         served = self._find_served()
         if served is None:
-            self._program = self._start_proxy()
+            self._proxy.start()
             self.on_start()
+        else:
+            self._proxy.find()
         return served or frozenset()
 
     def _tell_all(self, policies: Mapping[str, Policy], served: frozenset[str]) -> None:
@@ -221,6 +228,9 @@ class Egress:
                     failures.append(error)
         if failures:
             raise failures[0]
+
+    def _with_attached(self, policies: Mapping[str, Policy]) -> dict[str, Policy]:
+        return {**{i: it.policy for i, it in tuple(self._attached.items())}, **policies}
 
     def _find_wanted(self, policies: Mapping[str, Policy]) -> dict[str, Policy]:
         present = self._namespaces.list()
@@ -243,16 +253,31 @@ class Egress:
         if (keyring := self._keyrings.get(sandbox_id)) is not None:
             self._control.seal(sandbox_id, keyring)
         if is_served:
-            self._control.update(sandbox_id, policy)
+            self._update(sandbox_id, policy)
         else:
             self._serve(sandbox_id, policy)
+
+    def _update(self, sandbox_id: str, policy: Policy) -> None:
+        with self._telling(sandbox_id, policy):
+            self._control.update(sandbox_id, policy)
 
     def _serve(self, sandbox_id: str, policy: Policy) -> None:
         sockets = self._namespaces.listen(sandbox_id)
         try:
-            self._control.open(sandbox_id, policy, sockets.all())
+            with self._telling(sandbox_id, policy):
+                self._control.open(sandbox_id, policy, sockets.all())
         finally:
             sockets.close()
+
+    @contextlib.contextmanager
+    def _telling(self, sandbox_id: str, policy: Policy) -> Iterator[None]:
+        """Note whom the block has told, if it is what holds by then."""
+        # Whose life it is must be known before: if another proxy takes its place meanwhile, this one is over.
+        life = self._proxy.life
+        yield
+        attached = self._attached.get(sandbox_id)
+        if attached is not None and attached.policy == policy:
+            attached.told = life
 
     def _find_served(self) -> frozenset[str] | None:
         try:
@@ -260,39 +285,12 @@ class Egress:
         except ProxyUnavailable:
             return None
 
-    def _start_proxy(self) -> host.Background:
-        """Start one, after the end of one that does not answer: what it holds would be in the way."""
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        root = self._directory / "root"
-        root.mkdir(mode=0o755, parents=True, exist_ok=True)
-        self._end_silent_proxy(root)
-        with listen(self._directory / "control.sock") as control:
-            settings = self._render_settings(control.fileno(), root)
-            argv = [sys.executable, "-P", "-m", MODULE, settings]
-            program = host.Background(argv, pass_fds=[control.fileno()], timeout=START_TIMEOUT)
-        self._pid_file.write_text(str(program.pid), encoding="ascii")
-        return program
-
-    def _end_silent_proxy(self, root: Path) -> None:
-        if self._program is not None:
-            self._program.kill()
-        # Without the file, or the process, there is none; another program may have its number now.
-        with contextlib.suppress(OSError, ValueError):
-            process = os.pidfd_open(int(self._pid_file.read_text()))
-            try:
-                command = Path("/proc", self._pid_file.read_text(), "cmdline").read_bytes()
-                if MODULE.encode() in command and os.fsencode(root) in command:
-                    signal.pidfd_send_signal(process, signal.SIGKILL)
-                    select.select([process], [], [], START_TIMEOUT)
-            finally:
-                os.close(process)
-
-    def _render_settings(self, control: int, root: Path) -> str:
+    def _render_settings(self, control: int, root: str) -> ProxySettings:
         given = self._settings
         settings = ProxySettings(
             control=control,
             user=given.user,
-            root=str(root),
+            root=root,
             name_servers=list(given.name_servers),
             own_addresses=list(given.own_addresses),
             opened=list(given.opened),
@@ -303,7 +301,7 @@ class Egress:
             settings.connections = given.connections
         if given.unneeded_seconds is not None:
             settings.unneeded_seconds = given.unneeded_seconds
-        return msgspec.json.encode(settings).decode()
+        return settings
 
 
 @contextlib.contextmanager
