@@ -12,6 +12,7 @@ import pytest
 from atoll_server.runtimes import kernel
 from atoll_server.runtimes.backdrop import Backdrop, read_mount_points
 from atoll_server.runtimes.disk import make_disk
+from atoll_server.runtimes.stage import STAGE, make_backdrop
 from tests.support.internet import run_on_thread
 from tests.support.waiting import wait_until
 
@@ -44,6 +45,23 @@ def test_mounts_of_others_are_not_there(mounted: Path) -> None:
         assert mounted not in seen
         assert {Path("/"), Path("/proc")} <= set(seen)
     assert mounted in mount_points()
+
+
+def test_stages_have_their_place_where_run_is_a_file_system_of_its_own() -> None:
+    """As on hosts with systemd."""
+    marker = STAGE / "marker"
+
+    def look() -> bool:
+        kernel.enter_private_mounts()
+        kernel.mount("tmpfs", f"/{STAGE.parts[1]}", "tmpfs", 0, "size=16k")
+        STAGE.mkdir(parents=True)
+        marker.touch()
+        make_backdrop().enter()
+        return marker.exists()
+
+    assert not marker.exists()
+    assert run_on_thread(look)
+    assert not marker.exists()
 
 
 def test_mounts_made_in_front_of_it_are_nobody_elses(tmp_path: Path) -> None:

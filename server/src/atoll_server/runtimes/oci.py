@@ -16,9 +16,8 @@ import msgspec
 
 from atoll_server import host
 from atoll_server.runtimes import kernel
-from atoll_server.runtimes.backdrop import Backdrop
 from atoll_server.runtimes.base import Launch, RuntimeFailed, Staged
-from atoll_server.runtimes.stage import STAGE, build_stage
+from atoll_server.runtimes.stage import build_stage, make_backdrop
 
 START_TIMEOUT = 30.0
 READY = b"ready\n"
@@ -74,7 +73,7 @@ class Starter:
 
     def __init__(self, program: str, paths: Paths) -> None:
         self._agent = paths.agent
-        self._backdrop = Backdrop(Path(shutil.which(program) or program), paths.state, STAGE)
+        self._backdrop = make_backdrop(Path(shutil.which(program) or program), paths.state)
 
     def start(self, launch: Launch, prepare: Callable[[Staged], Order]) -> int:
         """Build the root, write the bundle, run the runtime in the group, and wait for the agent."""

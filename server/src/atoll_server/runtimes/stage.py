@@ -50,6 +50,11 @@ class _Props:
     control: int
 
 
+def make_backdrop(*needed: Path) -> Backdrop:
+    """One that stages can be built in front of; `needed` is what the runtime has to find."""
+    return Backdrop(STAGE, *needed)
+
+
 def build_stage(launch: Launch, *, agent: Path, backdrop: Backdrop) -> Staged:
     """Enter a private mount namespace and build the root there.
 
