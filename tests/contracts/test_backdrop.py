@@ -12,7 +12,7 @@ import pytest
 from atoll_server.runtimes import kernel
 from atoll_server.runtimes.backdrop import Backdrop, read_mount_points
 from atoll_server.runtimes.disk import make_disk
-from atoll_server.runtimes.stage import STAGE, make_backdrop
+from atoll_server.runtimes.stage import STAGE, make_backdrop, make_place
 from tests.support.internet import run_on_thread
 from tests.support.waiting import wait_until
 
@@ -48,19 +48,21 @@ def test_mounts_of_others_are_not_there(mounted: Path) -> None:
 
 
 def test_stages_have_their_place_where_run_is_a_file_system_of_its_own() -> None:
-    """As on hosts with systemd."""
+    """As on hosts with systemd, after a start. A sandbox's root is nobody there, and must pass through."""
     marker = STAGE / "marker"
 
-    def look() -> bool:
+    def look() -> list[int]:
         kernel.enter_private_mounts()
         kernel.mount("tmpfs", f"/{STAGE.parts[1]}", "tmpfs", 0, "size=16k")
-        STAGE.mkdir(parents=True)
+        os.umask(0o077)  # of this thread alone, as it has left the others' mounts
+        make_place()
         marker.touch()
         make_backdrop().enter()
-        return marker.exists()
+        assert marker.exists()
+        return [path.stat().st_mode & 0o777 for path in (STAGE, STAGE.parent)]
 
     assert not marker.exists()
-    assert run_on_thread(look)
+    assert run_on_thread(look) == [0o755, 0o755]
     assert not marker.exists()
 
 

@@ -55,13 +55,19 @@ def make_backdrop(*needed: Path) -> Backdrop:
     return Backdrop(STAGE, *needed)
 
 
+def make_place() -> None:
+    """Have the directory that stages are mounted on, each in a namespace of its own."""
+    if not STAGE.exists():
+        make_passable(STAGE, mode=0o755)
+
+
 def build_stage(launch: Launch, *, agent: Path, backdrop: Backdrop) -> Staged:
     """Enter a private mount namespace and build the root there.
 
     The calling thread stays in that namespace; see `Backdrop.enter`. Everything lies below one path that
     every user may pass through, as a sandbox's root is nobody on the host, wherever the server keeps its things.
     """
-    STAGE.mkdir(mode=0o755, parents=True, exist_ok=True)
+    make_place()
     with ExitStack() as held:
         props = _take_props(launch, agent, held)
         backdrop.enter()
