@@ -1,14 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a store promises, run against every implementation."""
 
-import contextlib
 import dataclasses
-import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -217,54 +214,6 @@ def test_threads_may_write_at_once(store: Store) -> None:
 def test_closing_may_be_repeated(store: Store) -> None:
     store.close()
     store.close()
-
-
-def test_many_ended_sandboxes_do_not_matter(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In steps of SQLite's own machine, which are the same on every host, however busy."""
-    effort = Effort(monkeypatch)
-    with contextlib.closing(SqliteStore(tmp_path / "atoll.db")) as store:
-        store.put(sandbox(20_000, metadata={"all": "same"}), {})
-        spent: dict[int, dict[str, int]] = {}
-        for number in range(2_000):
-            labels = {"n": str(number), "all": "same"}
-            store.put(sandbox(number, state=State.TERMINATED, ended_at=START, metadata=labels), {})
-            if number in (199, 1_999):
-                spent[number] = {
-                    "get": effort.of(lambda: store.get(sandbox(5).id)),
-                    "first page": effort.of(lambda: store.list(SandboxFilter(limit=100))),
-                    "state": effort.of(lambda: store.list(SandboxFilter(state=State.RUNNING))),
-                    "label": effort.of(lambda: store.list(SandboxFilter(metadata={"n": "77"}))),
-                    "all live": effort.of(store.all_live),
-                }
-
-    assert all(spent[199].values())
-    assert spent[1_999] == spent[199]
-
-
-class Effort:
-    """Counts what the connections that are opened from now on have to do."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._steps = 0
-        connect = sqlite3.connect
-
-        def connect_counted(*given: Any, **named: Any) -> sqlite3.Connection:
-            connection: sqlite3.Connection = connect(*given, **named)
-            connection.set_progress_handler(self._count, 1)
-            return connection
-
-        monkeypatch.setattr(sqlite3, "connect", connect_counted)
-
-    def of(self, call: Callable[[], object]) -> int:
-        """How many steps it takes."""
-        before = self._steps
-        call()
-        return self._steps - before
-
-    def _count(self) -> None:
-        self._steps += 1
 
 
 def test_exposed_ports_are_kept_until_they_are_removed(store: Store) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from atoll import Atoll, Error, Process, Sandbox, Stdout
-from atoll_server.runtimes.kernel import can_refuse_descriptors
+from atoll_server.agent.connection import can_refuse_descriptors
 from tests.support.api import TIMEOUT, Api
 
 IMPOSTOR = (Path(__file__).parent / "probes" / "impostor.py").read_text()

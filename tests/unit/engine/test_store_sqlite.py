@@ -2,9 +2,11 @@
 import contextlib
 import sqlite3
 import stat
+from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +15,7 @@ from atoll_server.engine.model import (
     Limits,
     RuntimeKind,
     Sandbox,
+    SandboxFilter,
     SandboxId,
     SandboxSpec,
     State,
@@ -20,6 +23,39 @@ from atoll_server.engine.model import (
 from atoll_server.engine.store import StoreError
 from atoll_server.engine.store_sqlite import SqliteStore
 from atoll_server.network.secrets import Secret
+
+
+class Effort:
+    """Counts what the connections that are opened from now on have to do."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._steps = 0
+        connect = sqlite3.connect
+
+        def connect_counted(*given: Any, **named: Any) -> sqlite3.Connection:
+            connection: sqlite3.Connection = connect(*given, **named)
+            connection.set_progress_handler(self._count, 1)
+            return connection
+
+        monkeypatch.setattr(sqlite3, "connect", connect_counted)
+
+    def of(self, call: Callable[[], object]) -> int:
+        """How many steps it takes."""
+        before = self._steps
+        call()
+        return self._steps - before
+
+    def _count(self) -> None:
+        self._steps += 1
+
+
+def sandbox(number: int, state: State, metadata: dict[str, str]) -> Sandbox:
+    now = datetime.now(UTC)
+    spec = SandboxSpec("host", Limits(1, 64, 64), {}, "/", 1.0, 1.0, metadata)
+    ended = now if state is State.TERMINATED else None
+    return Sandbox(
+        SandboxId(f"sb_{number}"), state, spec, RuntimeKind.CONTAINER, "", now, terminated_at=ended
+    )
 
 
 def version(path: Path) -> int:
@@ -92,15 +128,39 @@ def test_missing_directory_is_refused(tmp_path: Path) -> None:
 def test_record_has_all_of_a_secret_but_its_value(tmp_path: Path) -> None:
     secret = Secret("KEY", "placeholder", ("a.test", "*.b.test"), "X-Key", "the-value")
     spec = SandboxSpec("host", Limits(1, 64, 64), {}, "/", 1.0, 1.0, {}, secrets=(secret,))
-    sandbox = Sandbox(
+    made = Sandbox(
         SandboxId("sb_1"), State.RUNNING, spec, RuntimeKind.CONTAINER, "", datetime.now(UTC)
     )
     store = SqliteStore(tmp_path / "db")
 
-    store.put(sandbox, {})
+    store.put(made, {})
 
-    found = store.get(sandbox.id)
+    found = store.get(made.id)
     assert found is not None
     assert found.sandbox.spec.secrets == (secret.without_value(),)
     store.close()
     assert not [path for path in tmp_path.iterdir() if b"the-value" in path.read_bytes()]
+
+
+def test_many_ended_sandboxes_do_not_matter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In steps of SQLite's own machine, which are the same on every host, however busy."""
+    effort = Effort(monkeypatch)
+    with contextlib.closing(SqliteStore(tmp_path / "atoll.db")) as store:
+        store.put(sandbox(20_000, State.RUNNING, {"all": "same"}), {})
+        spent: dict[int, dict[str, int]] = {}
+        for number in range(2_000):
+            labels = {"n": str(number), "all": "same"}
+            store.put(sandbox(number, State.TERMINATED, labels), {})
+            if number in (199, 1_999):
+                spent[number] = {
+                    "get": effort.of(lambda: store.get(SandboxId("sb_5"))),
+                    "first page": effort.of(lambda: store.list(SandboxFilter(limit=100))),
+                    "state": effort.of(lambda: store.list(SandboxFilter(state=State.RUNNING))),
+                    "label": effort.of(lambda: store.list(SandboxFilter(metadata={"n": "77"}))),
+                    "all live": effort.of(store.all_live),
+                }
+
+    assert all(spent[199].values())
+    assert spent[1_999] == spent[199]

@@ -25,6 +25,7 @@ LAUNCH = Launch(
     ids=IdRange(100_000),
     user_namespace=7,
     open_files=1024,
+    may_linger=True,
 )
 STAGED = Staged(Path("/stage"), Path("/stage/root"), Path("/stage/control"))
 # What would reach past a sandbox's own files and processes, or past its user namespace.

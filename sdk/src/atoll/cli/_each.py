@@ -11,26 +11,27 @@ from ..models import ProcessInfo, SandboxInfo
 from ._exits import exit_status
 from ._terminal import complain, show, show_json
 
+Done = ProcessInfo | SandboxInfo | str
 
-def do_each(
-    names: Iterable[str], act: Callable[[str], ProcessInfo | SandboxInfo], *, as_json: bool
-) -> int:
+
+def do_each(names: Iterable[str], act: Callable[[str], Done], *, as_json: bool) -> int:
     """Do it to each, and show the ids of those that it was done to. One that fails keeps the others from nothing.
 
-    Returns the status to end with: that of the last failure, else 0.
+    `act` gives what JSON then says of one: what is known of it, or its id alone. Returns the status to end with: that
+    of the last failure, else 0.
     """
     status = 0
     done = []
     for name in names:
         try:
-            info = act(name)
+            one = act(name)
         except Error as error:
             complain(f"{name}: {error.message}")
             status = exit_status(error)
             continue
-        done.append(info)
+        done.append(one)
         if not as_json:
-            show(info.id)
+            show(one if isinstance(one, str) else one.id)
     if as_json:
-        show_json([_wire.to_plain(info) for info in done])
+        show_json([_wire.to_plain(one) for one in done])
     return status

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .. import _wire
-from ..errors import Error
-from ._exits import exit_status
+from ._each import do_each
 from ._help import Command, Group
 from ._session import Session
-from ._terminal import complain, explain, show, show_json, show_table
+from ._terminal import explain, show, show_json, show_table
 
 if TYPE_CHECKING:
     from atoll import KeyInfo
@@ -76,21 +75,13 @@ def rm(
 ) -> None:
     """Withdraw keys at once, and print their ids."""
     session: Session = context.obj
-    status = 0
-    gone = []
     with session.connect() as client:
-        for key_id in key_ids:
-            try:
-                client.keys.delete(key_id)
-            except Error as error:
-                complain(f"{key_id}: {error.message}")
-                status = exit_status(error)
-                continue
-            gone.append(key_id)
-            if not as_json:
-                show(key_id)
-    if as_json:
-        show_json(gone)
+
+        def end(key_id: str) -> str:
+            client.keys.delete(key_id)
+            return key_id
+
+        status = do_each(key_ids, end, as_json=as_json)
     raise typer.Exit(status)
 
 

@@ -292,13 +292,21 @@ def _send_with_socket(peer: socket.socket, frame: bytes) -> socket.socket:
     return ours
 
 
-def _take_no_descriptors(peer: socket.socket) -> None:
+def can_refuse_descriptors() -> bool:
+    """Whether sandboxes can send the server no descriptors (Linux 6.16). Else no socket of theirs may linger."""
+    with socket.socket(socket.AF_UNIX) as tried:
+        return _take_no_descriptors(tried)
+
+
+def _take_no_descriptors(peer: socket.socket) -> bool:
     """Whoever has the agent's place may send descriptors along, and we would close them: of a TCP connection that
-    lingers, that is to wait for as long as the sandbox likes.
+    lingers, that is to wait for as long as the sandbox likes. False where the kernel cannot refuse them.
     """
-    # Kernels before 6.16 cannot refuse them. There no socket of a container can be made to linger (see `seccomp`).
-    with suppress(OSError):
+    try:
         peer.setsockopt(socket.SOL_SOCKET, _SO_PASSRIGHTS, 0)
+    except OSError:
+        return False
+    return True
 
 
 def _make_room(peer: socket.socket) -> None:

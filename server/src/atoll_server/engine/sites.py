@@ -21,6 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from atoll_server.agent.connection import can_refuse_descriptors
 from atoll_server.engine import errors
 from atoll_server.engine.images import Images
 from atoll_server.engine.model import RuntimeKind, SandboxId, SandboxSpec, Usage
@@ -75,6 +76,7 @@ class Sites:
         self._policies = threading.Lock()
         self._ids = IdRanges()
         self._vault = Vault(paths.run / "vault.key")
+        self._may_linger = can_refuse_descriptors()
         self._most_open_files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         self._steps: tuple[Step[Site], ...] = (
             Step("id range", self._take_ids, self._return_ids),
@@ -338,6 +340,7 @@ class Sites:
             ids=site.ids,
             user_namespace=self._ids.namespace(site.ids) if site.ids else None,
             open_files=min(site.spec.limits.open_files, self._most_open_files),
+            may_linger=self._may_linger,
             network=site.network if site.runtime.capabilities.joins_network else None,
         )
         site.pid = site.runtime.start(launch)

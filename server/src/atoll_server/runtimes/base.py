@@ -64,8 +64,9 @@ class Launch:
     """All that a runtime needs to start one sandbox. Everything named here exists already.
 
     `control` is the directory in which the agent makes its socket; `ids` is None where no id range is needed;
-    `open_files` is the limit of one process, which may not exceed the server's own; `network` is the
-    network namespace that it joins, open as soon as there is one; without, it makes one that has loopback alone.
+    `open_files` is the limit of one process, which may not exceed the server's own; `may_linger` is whether sockets
+    that take long to close can do no harm outside; `network` is the network namespace that it joins, open as soon as
+    there is one; without, it makes one that has loopback alone.
     """
 
     sandbox_id: SandboxId
@@ -77,6 +78,7 @@ class Launch:
     ids: IdRange | None
     user_namespace: int | None
     open_files: int
+    may_linger: bool
     network: Future[BinaryIO] | None = None
 
 

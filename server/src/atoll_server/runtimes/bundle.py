@@ -7,7 +7,6 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from atoll_server.runtimes import kernel
 from atoll_server.runtimes.base import SOCKET_NAME, Launch, Staged
 from atoll_server.runtimes.seccomp import render_seccomp
 
@@ -94,7 +93,7 @@ def confine_to_host_kernel(
             "uidMappings": mapping,
             "gidMappings": mapping,
             "sysctl": dict(SYSCTLS),
-            "seccomp": render_seccomp(may_linger=kernel.can_refuse_descriptors()),
+            "seccomp": render_seccomp(may_linger=launch.may_linger),
         }
     }
 

@@ -35,7 +35,6 @@ class Crun:
     )
 
     def __init__(self, program: str, paths: oci.Paths) -> None:
-        self._program = program
         self._paths = paths
         self._starter = oci.Starter(program, paths)
         self._filter: str | None = None
@@ -54,7 +53,7 @@ class Crun:
         config = confine_to_host_kernel(render_config(launch, staged), launch, joins=True)
         if self._filter is not None:
             config["annotations"] = {_COMPILED_FILTER: self._filter}
-        program = place_program(staged, self._program)
+        program = place_program(staged, self._starter.program)
         state = ["--root", str(self._paths.state), "--cgroup-manager=disabled"]
         argv = [str(program), *state, *_run_detached(launch, staged)]
         return oci.Order(config, argv, _STANDS_ON_READONLY)

@@ -10,7 +10,6 @@ import ctypes
 import errno
 import fcntl
 import os
-import socket
 import struct
 from pathlib import Path
 
@@ -55,7 +54,6 @@ _PR_SET_TIMERSLACK = 29
 # size, policy, flags, nice, priority, runtime, deadline, period
 _SCHED_ATTR = "=IIQiIQQQ"
 
-_SO_PASSRIGHTS = 83
 _IN_MODIFY = 0x2
 _LOOP_CONFIGURE = 0x4C0A
 _LOOP_CTL_GET_FREE = 0x4C82
@@ -176,16 +174,6 @@ def attach(tree: int, target: str) -> None:
         _SYS_MOVE_MOUNT, tree, b"", _AT_FDCWD, os.fsencode(target), _MOVE_MOUNT_F_EMPTY_PATH
     )
     _check(result, f"move_mount {target}")
-
-
-def can_refuse_descriptors() -> bool:
-    """Whether a unix socket can be told to take no descriptors that are sent along with bytes (Linux 6.16)."""
-    with socket.socket(socket.AF_UNIX) as tried:
-        try:
-            tried.setsockopt(socket.SOL_SOCKET, _SO_PASSRIGHTS, 0)
-        except OSError:
-            return False
-    return True
 
 
 def watch_changes(file: Path) -> int:

@@ -73,7 +73,8 @@ class Starter:
 
     def __init__(self, program: str, paths: Paths) -> None:
         self._agent = paths.agent
-        self._backdrop = make_backdrop(Path(shutil.which(program) or program), paths.state)
+        self.program = Path(shutil.which(program) or program)
+        self._backdrop = make_backdrop(self.program, paths.state)
 
     def start(self, launch: Launch, prepare: Callable[[Staged], Order]) -> int:
         """Build the root, write the bundle, run the runtime in the group, and wait for the agent."""

@@ -8,7 +8,6 @@ the kernel takes the mounts down and frees the loop device: there is nothing to 
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -139,9 +138,9 @@ def _overlay(tree: _Tree, lower: Path, upper: Layer, root: Path, owner: int) -> 
     kernel.mount("overlay", target, "overlay", _LAYER_FLAGS, options)
 
 
-def place_program(staged: Staged, program: str) -> Path:
+def place_program(staged: Staged, program: Path) -> Path:
     """Show a program of the host beside the root, where nobody can write to it, not even by a process that runs it."""
     placed = staged.bundle / "program"
     placed.touch()
-    kernel.bind(shutil.which(program) or program, str(placed), _READ_ONLY_FLAGS)
+    kernel.bind(str(program), str(placed), _READ_ONLY_FLAGS)
     return placed
