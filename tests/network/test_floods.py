@@ -131,7 +131,7 @@ def test_stalled_downloads_fill_no_memory(attach: Attach, egress: Egress, direct
             rest(0.5)
 
         assert passed < 64_000_000 * STALLED
-        assert memory_of(pid) - before < 64 << 20
+        assert memory_of(pid) - before < 48 << 20
         assert connection.recv(1) == b"H"
         assert greedy.http("a.test").status == 200
 

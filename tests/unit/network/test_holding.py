@@ -106,6 +106,21 @@ async def test_nothing_is_held_in_the_end(downloads: list[Download], holding: Ho
     assert holding.held == 0
 
 
+async def test_piece_is_held_whole_until_all_of_it_is_sent(holding: Holding) -> None:
+    side, client = await open_side(holding)
+    with client:
+        side.write(bytes(4 << 20))
+        side.write(b"more")
+        assert holding.held == (4 << 20) + len(b"more")
+
+        received = 0
+        while received < (4 << 20) + len(b"more"):
+            received += len(await receive(client))
+        await side.drain()
+        assert holding.held == 0
+        side.close()
+
+
 async def test_side_of_a_sandbox_that_holds_too_much_is_not_closed_slowly() -> None:
     holding = Holding(most=1)
     side, client = await open_side(holding)

@@ -99,7 +99,6 @@ class Side(asyncio.BufferedProtocol):
             self._receiver.lose()
 
     def pause_writing(self) -> None:
-        self._count_unsent(self._transport.get_write_buffer_size())
         self._room.clear()
         if self._fed_by is not None:
             self._fed_by.hold("unsent")
@@ -153,6 +152,9 @@ class Side(asyncio.BufferedProtocol):
         """Send, without waiting; to a side that is gone, nothing."""
         if piece and not self._transport.is_closing():
             self._transport.write(piece)
+            if not self._room.is_set():
+                # It is kept whole until the last byte of it is sent.
+                self._count_unsent(self._held_unsent + len(piece))
 
     async def drain(self) -> None:
         """Wait while too much is unsent; not for a side that is gone."""
