@@ -39,6 +39,7 @@ def test_changed_module_is_swapped_while_the_page_stays(
 ) -> None:
     page.open(sandbox.ports.sign(vite.port, lasts_ms=600_000).url)
     page.wait_for("document.querySelector('h1')?.textContent === 'before'")
+    page.wait_for("told.includes('connected')")
     page.run("document.querySelector('input').value = 'typed'")
 
     sandbox.files.write(f"{APP}/text.js", 'export const text = "after";\n')

@@ -22,6 +22,8 @@ pytestmark = pytest.mark.slow
 MIB = 1 << 20
 SPINNING_SECONDS = 1.0
 """Of processor time, each: what is shared out within a second is anybody's."""
+SHARING_SECONDS = 120.0
+"""Until then shares are fair. Other work of the host comes out of somebody's, and counts for less as they go on."""
 SMALLEST = {"memory_mb": 2048, "disk_mb": 5120}
 HOLDERS = (Path(__file__).parent / "probes" / "holders.py").read_text()
 TAKERS = (Path(__file__).parent / "probes" / "takers.py").read_text()
@@ -93,6 +95,8 @@ def test_spinners_share_the_processors_and_leave_the_server_its_own(
     client: Atoll, api: Api, runtime: str
 ) -> None:
     """Attack 84: ten of them, sixteen loops in each."""
+    # gVisor's kernel works for them, too, and not on all processors at once: it takes minutes until that evens out.
+    least, most = (0.75, 1.35) if runtime == "gvisor" else (0.9, 1.1)
     loops = " & ".join(["while :; do :; done"] * 16)
     with ExitStack() as stack:
         spinning = [
@@ -103,21 +107,17 @@ def test_spinners_share_the_processors_and_leave_the_server_its_own(
         before = [processor_seconds(sandbox.id) for sandbox in spinning]
 
         answered = []
-        for _ in wait_seconds(30):
+        for _ in wait_seconds(SHARING_SECONDS):
             answered.append(api.call("GET", "/v1/health").seconds)
             now = [processor_seconds(sandbox.id) for sandbox in spinning]
             used = [is_now - was for is_now, was in zip(now, before, strict=True)]
             fair = sum(used) / len(used)
-            # Beside other work of the host it takes long until there is enough to compare.
-            if fair > SPINNING_SECONDS:
+            if fair > SPINNING_SECONDS and least * fair < min(used) and max(used) < most * fair:
                 break
+        else:
+            raise AssertionError(used)
         assert sorted(answered)[len(answered) // 2] < 2, answered
         assert spinning[0].exec("echo here", timeout_ms=60_000).stdout == "here\n"
-    # On a quiet host containers differ by less than a hundredth, gVisor's by a third. Other work of the host comes out
-    # of somebody's share.
-    least, most = (0.5, 2) if runtime == "gvisor" else (0.6, 1.6)
-    assert least * fair < min(used), used
-    assert max(used) < most * fair, used
 
 
 @pytest.mark.parametrize("what", ["memory", "shm", "page cache", "pipes", "sockets", "names"])
