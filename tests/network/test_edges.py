@@ -27,6 +27,7 @@ table inet edge {
 		ip daddr 100.64.0.1 tcp dport 53 accept
 		meta l4proto tcp tproxy ip to :15001 accept
 		meta l4proto tcp reject with tcp reset
+		limit rate 50/second burst 50 packets log group 1 snaplen 64 queue-threshold 1
 		meta l4proto udp reject with icmp port-unreachable
 		reject with icmp admin-prohibited
 	}

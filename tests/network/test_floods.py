@@ -7,6 +7,7 @@ import contextlib
 import selectors
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
@@ -146,6 +147,24 @@ def test_heads_that_never_come_hold_up_nobody_else(attach: Attach) -> None:
             connection.sendall(b"GET / HTTP/1.1\r\nHost: a.te")
 
         assert modest.http("a.test").status == 200
+
+
+def test_datagrams_without_end_cost_the_proxy_little(attach: Attach, egress: Egress) -> None:
+    """So many a second are told to it, however many are sent."""
+    sandbox_id, greedy = attach("allow")
+
+    def send() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
+            for _ in range(MANY):
+                datagrams.sendto(b"x", (SHARED, 443))
+
+    began = time.monotonic()
+    greedy.run(send)
+    assert greedy.http("a.test").status == 200
+    seconds = time.monotonic() - began
+
+    told = egress.report(sandbox_id).statistics.denied["protocol"]
+    assert 50 <= told <= 50 * (seconds + 2)
 
 
 class TestBandwidth:

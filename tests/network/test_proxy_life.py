@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import select
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from atoll_server.network.written import parse_policy
 from tests.network.conftest import PROXY_USER, Attach
 from tests.support.internet import ECHO_PORT, NAME_SERVER, SHARED, Internet
 from tests.support.server import ServerProcess
+from tests.support.waiting import wait_until
 
 UNNEEDED = 0.4
 
@@ -97,6 +99,28 @@ def test_what_a_proxy_was_told_is_known_for_as_long_as_it_lives(
 
     internet.run_within(lambda: egress.keep({}))
     assert egress.is_kept(sandbox_id, deny)
+
+
+def test_datagrams_are_counted_by_the_next_proxy_too(
+    egress: Egress, attach: Attach, internet: Internet
+) -> None:
+    sandbox_id, inside = attach("allow")
+
+    def send() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
+            datagrams.sendto(b"x", (SHARED, 443))
+
+    def denied() -> dict[str, int]:
+        return egress.report(sandbox_id).statistics.denied
+
+    inside.run(send)
+    wait_until(lambda: denied() == {"protocol": 1}, what="the first")
+    egress.stop()
+    inside.run(send)
+    internet.run_within(lambda: egress.keep({}))
+    assert denied() == {}
+    inside.run(send)
+    wait_until(lambda: denied() == {"protocol": 1}, what="the next")
 
 
 def test_what_an_earlier_run_of_the_server_has_told_is_not_taken_for_known(

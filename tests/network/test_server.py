@@ -200,6 +200,31 @@ def test_refusals_and_connections_are_events(client: Atoll, runtime: str) -> Non
     assert METADATA in denied["text"]
 
 
+DATAGRAMS = f"""
+import socket
+for address in [("{OTHER}", 8125), ("{NAME_SERVER}", 53)]:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
+        datagrams.connect(address)
+        datagrams.send(b"anything")
+"""
+
+
+def test_datagrams_to_anywhere_are_events(client: Atoll, runtime: str) -> None:
+    """Also under a policy that allows everything: they do not pass."""
+    with client.sandboxes.create("host", runtime=runtime, network="allow") as sandbox:
+        told: Queue[Event] = Queue()
+        with sandbox.on("network.denied", told.put):
+            assert sandbox.exec(["python3", "-c", DATAGRAMS]).exit_code == 0
+            seen = [told.get(timeout=30).data for _ in range(2)]
+        report = sandbox.network.report()
+
+    assert [(data["host"], data["port"]) for data in seen] == [(OTHER, 8125), (NAME_SERVER, 53)]
+    assert {data["reason"] for data in seen} == {"protocol"}
+    assert f"names are asked of {GATEWAY_ADDRESS}" in seen[0]["text"]
+    assert report.denied == {"protocol": 2}
+    assert [denial.port for denial in report.denials] == [8125, 53]
+
+
 NOTHING = f"""
 import json, socket
 
@@ -238,6 +263,7 @@ def test_nothing_that_is_tried_without_leave_waits_for_an_answer(
     internet.questions.clear()
     with client.sandboxes.create("host", runtime=runtime, network=network) as sandbox:
         tried = sandbox.exec(["python3", "-c", NOTHING])
+        refused = sandbox.network.report().denied if network == "deny" else {}
 
     assert tried.exit_code == 0, tried.stderr
     outcomes, ping, names = tried.stdout.splitlines()
@@ -251,6 +277,7 @@ def test_nothing_that_is_tried_without_leave_waits_for_an_answer(
     is_silent = runtime == "gvisor" and network == "deny"
     assert ping == "TimeoutError" if is_silent else ping in ("PermissionError", "OSError")
     assert names == "no name"
+    assert refused.get("protocol", 0) == {"none": 0, "deny": 2 + is_silent}[network]
     assert internet.questions == []
 
 

@@ -230,8 +230,8 @@ def _idmapped(facts: HostFacts) -> Finding:
 def _network(facts: HostFacts) -> Finding:
     fault = "ip is not installed" if "ip" not in facts.programs else facts.network_fault
     if fault is None:
-        return Finding("network", Mark.FINE, "veth pairs, and nftables with tproxy")
-    advice = "install the package iproute2, and use a kernel with veth and nft_tproxy"
+        return Finding("network", Mark.FINE, "veth pairs, and nftables with tproxy and log")
+    advice = "install the package iproute2, and use a kernel with veth, nft_tproxy and nft_log"
     return Finding("network", Mark.WARNING, f"no sandbox can have one: {fault}", advice)
 
 

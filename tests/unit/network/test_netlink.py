@@ -120,12 +120,12 @@ def test_rules_are_one_batch() -> None:
     begin, *rules, end = edge_rules()
 
     assert (begin.kind, end.kind) == (16, 17)
-    assert [rule.kind for rule in rules] == [0xA00, 0xA03, *[0xA06] * 9]
+    assert [rule.kind for rule in rules] == [0xA00, 0xA03, *[0xA06] * 10]
     assert edge_rules() == edge_rules()
 
 
-def test_acknowledgements_are_read() -> None:
-    answer = status(1, 0) + status(2, errno.EPERM)
+def test_acknowledgements_are_read_from_between_the_news() -> None:
+    answer = status(1, 0) + status(0, 7, kind=0x400) + status(2, errno.EPERM)
 
     assert list(read_statuses(answer)) == [(1, 0), (2, errno.EPERM)]
 
@@ -137,6 +137,7 @@ def test_acknowledgements_are_read() -> None:
         status(1, 0)[:-1],
         status(1, 0) + b"\0",
         status(1, 0, kind=3),
+        struct.pack("=IHHI", 16, 2, 0, 1),
         struct.pack("=IHHIIi", 0, 2, 0, 1, 0, 0),
         struct.pack("=IHHIIi", 0xFFFFFFFF, 2, 0, 1, 0, 0),
     ],

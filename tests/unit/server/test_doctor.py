@@ -46,7 +46,7 @@ fine    id-mapped mounts  /usr is on ext4
 fine    cgroups           v2, controllers cpu, memory, pids
 fine    disk images       loop devices and ext4
 fine    overlayfs         in the kernel
-fine    network           veth pairs, and nftables with tproxy
+fine    network           veth pairs, and nftables with tproxy and log
 fine    memory            16000 MiB available
 fine    disk              50000 MiB free for /var/lib/atoll
 auto: gvisor (runsc, systrap): a kernel of its own in user space
@@ -65,7 +65,7 @@ fine    cgroups           v2, controllers cpu, memory, pids
 fine    disk images       loop devices and ext4
 fine    overlayfs         in the kernel
 warning network           no sandbox can have one: ip is not installed -> install the package iproute2, \
-and use a kernel with veth and nft_tproxy
+and use a kernel with veth, nft_tproxy and nft_log
 fine    memory            16000 MiB available
 fine    disk              50000 MiB free for /var/lib/atoll
 auto: none: sandboxes cannot run here

@@ -17,7 +17,7 @@ from atoll_server.network.written import render_policy
 
 MAX_MESSAGE = 256 * 1024
 """The longest rules of both lists, and then some."""
-MAX_SOCKETS = 3
+MAX_SOCKETS = 4
 CALL_TIMEOUT = 10.0
 
 

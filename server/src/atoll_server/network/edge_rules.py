@@ -11,7 +11,13 @@ import socket
 import struct
 from typing import Final
 
-from atoll_server.network.link import DNS_PORT, GATEWAY_ADDRESS, PROXY_PORT, SANDBOX_ADDRESS
+from atoll_server.network.link import (
+    DNS_PORT,
+    GATEWAY_ADDRESS,
+    LOG_GROUP,
+    PROXY_PORT,
+    SANDBOX_ADDRESS,
+)
 from atoll_server.network.netlink import (
     ACKNOWLEDGE,
     APPEND,
@@ -25,6 +31,8 @@ from atoll_server.network.netlink import (
 
 TABLE: Final = "edge"
 CHAIN: Final = "incoming"
+LOGGED_PER_SECOND: Final = 50
+"""So many packets of those that are refused here are logged of one sandbox, so that it costs the proxy little."""
 
 _SUBSYSTEM = 10
 _NEW_TABLE, _NEW_CHAIN, _NEW_RULE = (_SUBSYSTEM << 8 | kind for kind in (0, 3, 6))
@@ -43,6 +51,8 @@ _SOURCE, _DESTINATION, _DESTINATION_PORT = 12, 16, 2
 _BY_ICMP, _BY_RESET = 0, 1
 _PORT_UNREACHABLE, _PROHIBITED = 3, 13
 _NAME_SIZE = 16
+_LOGGED_BYTES = 64
+"""The longest head of IPv4, and the ports after it."""
 
 Rule = tuple[bytes, ...]
 """Expressions, of which each goes on to the next where it matches."""
@@ -81,6 +91,7 @@ def _rules() -> tuple[Rule, ...]:
         (*to_us, *tcp, *names, _verdict(_ACCEPT)),
         (*tcp, _value(PROXY_PORT.to_bytes(2)), _tproxy(), _verdict(_ACCEPT)),
         (*tcp, _reject(_BY_RESET, 0)),
+        (_limit(LOGGED_PER_SECOND), _log()),
         (*ipv4, *udp, _reject(_BY_ICMP, _PORT_UNREACHABLE)),
         (*ipv4, _reject(_BY_ICMP, _PROHIBITED)),
     )
@@ -135,6 +146,18 @@ def _reject(kind: int, code: int) -> bytes:
     return _expression("reject", attribute(1, _number(kind)), attribute(2, bytes([code])))
 
 
+def _limit(per_second: int) -> bytes:
+    """Goes on with so many packets a second, and as many at once."""
+    rate = attribute(1, _long(per_second)) + attribute(2, _long(1))
+    return _expression("limit", rate, attribute(3, _number(per_second)))
+
+
+def _log() -> bytes:
+    """Tells whoever follows, packet by packet, and goes on."""
+    group = attribute(1, LOG_GROUP.to_bytes(2))
+    return _expression("log", group, attribute(3, _number(_LOGGED_BYTES)), attribute(4, b"\0\1"))
+
+
 def _expression(name: str, *attributes: bytes) -> bytes:
     return nest(1, text_attribute(1, name), nest(2, *attributes))
 
@@ -145,3 +168,7 @@ def _head(family: int = _BOTH_FAMILIES, resource: int = 0) -> bytes:
 
 def _number(value: int) -> bytes:
     return struct.pack(">I", value)
+
+
+def _long(value: int) -> bytes:
+    return struct.pack(">Q", value)

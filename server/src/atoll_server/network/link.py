@@ -16,5 +16,7 @@ EDGE_LINK = "edge0"
 DNS_PORT = 53
 PROXY_PORT = 15_001
 """Where every TCP connection is turned to, whatever its address and port."""
+LOG_GROUP = 1
+"""Under which number what is refused is logged. Each namespace has numbers of its own."""
 MTU = 65_000
 """Nothing on this link is ever sent on as it is, so packets may be as large as they can: a fifth more goes through."""

@@ -30,7 +30,8 @@ from atoll_server.network.link import (
     PROXY_PORT,
     SANDBOX_ADDRESS,
 )
-from atoll_server.network.netlink import NETFILTER, ROUTE, Message, tell
+from atoll_server.network.netlink import NETFILTER, ROUTE, Message, open_netlink, tell, tell_by
+from atoll_server.network.packet_log import follow_log
 from atoll_server.runtimes import kernel
 
 T = TypeVar("T")
@@ -57,15 +58,16 @@ class Namespaces:
 
 @dataclass(frozen=True)
 class EdgeSockets:
-    """What listens at the edge: for every TCP connection, and for DNS in datagrams and streams."""
+    """What listens at the edge: for every TCP connection, for DNS in datagrams and streams, and for what is refused."""
 
     proxied: socket.socket
     datagrams: socket.socket
     streams: socket.socket
+    log: socket.socket
 
-    def all(self) -> tuple[socket.socket, socket.socket, socket.socket]:
+    def all(self) -> tuple[socket.socket, ...]:
         """In the order in which the proxy takes them."""
-        return self.proxied, self.datagrams, self.streams
+        return self.proxied, self.datagrams, self.streams, self.log
 
     def close(self) -> None:
         """Let go of them; the proxy keeps its own."""
@@ -223,8 +225,10 @@ def _listen() -> EdgeSockets:
             each.bind((GATEWAY_ADDRESS, DNS_PORT))
         for each in (proxied, streams):
             each.listen(_BACKLOG)
+        log = opened.enter_context(open_netlink(NETFILTER))
+        tell_by(log, [follow_log()])
         opened.pop_all()
-    return EdgeSockets(proxied, datagrams, streams)
+    return EdgeSockets(proxied, datagrams, streams, log)
 
 
 def _rehearse() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,7 +27,9 @@ MAX_ATTRIBUTE: Final = 0xFFFF - 4
 ANSWER_TIMEOUT: Final = 20.0
 
 _NESTED: Final = 0x8000
+_FLAGS: Final = 0xC000
 _ERROR: Final = 2
+_FIRST_NEWS: Final = 16
 _HEAD: Final = struct.Struct("=IHHII")
 _ATTRIBUTE: Final = struct.Struct("=HH")
 _STATUS: Final = struct.Struct("=i")
@@ -79,36 +81,73 @@ def tell(family: int, messages: Sequence[Message]) -> None:
 
     Those that ask for no acknowledgement are not waited for. What was done before a failure stays done.
     """
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, family) as kernel:
-        kernel.settimeout(ANSWER_TIMEOUT)
-        numbered = dict(enumerate(messages, start=1))
-        kernel.sendto(b"".join(render_message(it, n) for n, it in numbered.items()), _KERNEL)
-        awaited = {number for number, it in numbered.items() if it.flags & ACKNOWLEDGE}
-        while awaited:
-            for number, status in _receive(kernel):
-                if status:
-                    raise _failure(status, numbered.get(number))
-                awaited.discard(number)
+    with open_netlink(family) as kernel:
+        tell_by(kernel, messages)
 
 
-def read_statuses(answer: bytes) -> Iterable[tuple[int, int]]:
-    """The number and the status of each acknowledgement: zero, or an error's number. Raises `NetlinkFailed`."""
-    at = 0
-    while at < len(answer):
-        if len(answer) - at < _HEAD.size + _STATUS.size:
-            raise NetlinkFailed("the kernel's answer is cut short")
-        length, kind, _, number, _ = _HEAD.unpack_from(answer, at)
-        (status,) = _STATUS.unpack_from(answer, at + _HEAD.size)
-        if kind != _ERROR or length < _HEAD.size + _STATUS.size or length > len(answer) - at:
+def open_netlink(family: int) -> socket.socket:
+    """A socket to the kernel, about the network namespace in which the calling thread is."""
+    kernel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, family)
+    kernel.settimeout(ANSWER_TIMEOUT)
+    return kernel
+
+
+def tell_by(kernel: socket.socket, messages: Sequence[Message]) -> None:
+    """The same by a socket that is open, and stays so."""
+    numbered = dict(enumerate(messages, start=1))
+    kernel.sendto(b"".join(render_message(it, n) for n, it in numbered.items()), _KERNEL)
+    awaited = {number for number, it in numbered.items() if it.flags & ACKNOWLEDGE}
+    while awaited:
+        for number, status in read_statuses(receive(kernel)):
+            if status:
+                raise _failure(status, numbered.get(number))
+            awaited.discard(number)
+
+
+def read_statuses(answer: bytes) -> Iterator[tuple[int, int]]:
+    """The number and the status of each acknowledgement: zero, or an error's number. Raises `NetlinkFailed`.
+
+    News that a socket follows may come between, and is left out.
+    """
+    for kind, number, body in read_messages(answer):
+        if kind >= _FIRST_NEWS:
+            continue
+        if kind != _ERROR or len(body) < _STATUS.size:
             raise NetlinkFailed("the kernel's answer is no acknowledgement")
-        yield number, -status
+        yield number, -_STATUS.unpack_from(body)[0]
+
+
+def read_messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """The kind, the number and the body of each message. Raises `NetlinkFailed`."""
+    at = 0
+    while at < len(data):
+        if len(data) - at < _HEAD.size:
+            raise NetlinkFailed("what the kernel says is cut short")
+        length, kind, _, number, _ = _HEAD.unpack_from(data, at)
+        if not _HEAD.size <= length <= len(data) - at:
+            raise NetlinkFailed("what the kernel says has another length than it has")
+        yield kind, number, data[at + _HEAD.size : at + length]
         at += length + -length % 4
 
 
-def _receive(kernel: socket.socket) -> Iterable[tuple[int, int]]:
-    answer, sender = kernel.recvfrom(_MAX_ANSWER)
+def read_attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """The kind and the value of each attribute. Raises `NetlinkFailed`."""
+    at = 0
+    while at < len(data):
+        if len(data) - at < _ATTRIBUTE.size:
+            raise NetlinkFailed("an attribute of the kernel's is cut short")
+        length, kind = _ATTRIBUTE.unpack_from(data, at)
+        if not _ATTRIBUTE.size <= length <= len(data) - at:
+            raise NetlinkFailed("an attribute of the kernel's has another length than it has")
+        yield kind & ~_FLAGS, data[at + _ATTRIBUTE.size : at + length]
+        at += length + -length % 4
+
+
+def receive(kernel: socket.socket) -> bytes:
+    """What the kernel says next; nothing where somebody else has written."""
+    said, sender = kernel.recvfrom(_MAX_ANSWER)
     # Any process may write to a netlink socket; the kernel is the one with the number 0.
-    return read_statuses(answer) if sender == _KERNEL else ()
+    return said if sender == _KERNEL else b""
 
 
 def _failure(status: int, message: Message | None) -> NetlinkFailed:

@@ -34,6 +34,7 @@ class Reason(StrEnum):
     HOST_FOREIGN = "host_not_of_connection"
     SECRET = "secret_misplaced"
     MALFORMED = "malformed"
+    PROTOCOL = "protocol"
     LIMIT = "limit"
     UNREACHABLE = "unreachable"
 

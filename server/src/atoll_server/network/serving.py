@@ -17,6 +17,7 @@ from atoll_server.network.answering import DatagramAnswers, answer_stream
 from atoll_server.network.connection import serve_connection
 from atoll_server.network.control import MAX_MESSAGE, MAX_SOCKETS, Reply, Report, Request
 from atoll_server.network.gate import Gate, Surroundings
+from atoll_server.network.packet_log import PacketLog
 from atoll_server.network.sealed import Sealed, seal
 from atoll_server.network.side import Side
 from atoll_server.network.telling import Teller
@@ -32,7 +33,9 @@ class _Edge:
     """A sandbox's gate, and what listens for it."""
 
     gate: Gate
-    listening: list[asyncio.Server | asyncio.DatagramTransport] = field(default_factory=list)
+    listening: list[asyncio.Server | asyncio.DatagramTransport | PacketLog] = field(
+        default_factory=list
+    )
 
     def close(self) -> None:
         for each in self.listening:
@@ -136,7 +139,12 @@ class Orders:
         self.teller.finish(sandbox_id, edge.gate.news)
 
     async def _listen(
-        self, edge: _Edge, proxied: socket.socket, datagrams: socket.socket, streams: socket.socket
+        self,
+        edge: _Edge,
+        proxied: socket.socket,
+        datagrams: socket.socket,
+        streams: socket.socket,
+        log: socket.socket,
     ) -> None:
         gate = edge.gate
 
@@ -153,6 +161,7 @@ class Orders:
             lambda: DatagramAnswers(gate, self._group), sock=datagrams
         )
         edge.listening.append(transport)
+        edge.listening.append(PacketLog(gate, log))
 
     def _find(self, request: Request) -> _Edge:
         edge = self._edges.get(request.sandbox_id)
