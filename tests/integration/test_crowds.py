@@ -23,7 +23,6 @@ Record = Callable[[str, object], None]
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
 async def test_five_hundred_commands_at_once_all_answer(
     async_sandbox: AsyncSandbox, record_testsuite_property: Record
 ) -> None:
@@ -46,7 +45,6 @@ async def test_five_hundred_commands_at_once_all_answer(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
 async def test_commands_in_many_sandboxes_at_once_all_answer(
     async_client: AsyncAtoll, runtime: str, record_testsuite_property: Record
 ) -> None:

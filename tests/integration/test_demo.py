@@ -43,7 +43,7 @@ def test_demo_that_is_interrupted_leaves_nothing(runtime: str) -> None:
         seen = list(takewhile_including("streamed output", demo.stdout))
         demo.send_signal(signal.SIGINT)
         seen += demo.stdout
-        status = demo.wait(timeout=50)
+        status = demo.wait(timeout=150)
 
     output = "".join(seen)
     assert status == 130, output

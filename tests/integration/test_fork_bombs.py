@@ -18,7 +18,6 @@ BOMB = "(:(){ :|:& };:) >/dev/null 2>&1 &"
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
 def test_a_fork_bomb_stays_within_its_limit_and_the_host_recovers(
     client: Atoll, runtime: str
 ) -> None:

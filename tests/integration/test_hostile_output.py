@@ -77,7 +77,6 @@ def test_slow_reader_of_endless_output_costs_the_server_no_memory(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
 def test_a_gigabyte_without_a_line_end_is_cut_and_costs_the_server_no_memory(
     server: ServerProcess, sandbox: Sandbox
 ) -> None:
@@ -90,7 +89,6 @@ def test_a_gigabyte_without_a_line_end_is_cut_and_costs_the_server_no_memory(
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(120)
 def test_a_gigabyte_without_a_line_end_is_followed_whole(
     server: ServerProcess, sandbox: Sandbox
 ) -> None:

@@ -224,4 +224,6 @@ def test_the_command_line_makes_lists_and_withdraws_keys(api: Api) -> None:
 def atoll(api: Api, *arguments: str, key: str = "") -> subprocess.CompletedProcess[str]:
     env = {**os.environ, "ATOLL_URL": api.server.url, "ATOLL_API_KEY": key or api.server.api_key}
     command = [sys.executable, "-c", "from atoll.cli import main; main()", *arguments]
-    return subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=30)
+    return subprocess.run(
+        command, env=env, capture_output=True, text=True, check=False, timeout=120
+    )

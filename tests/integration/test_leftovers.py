@@ -28,7 +28,7 @@ LITTER = (
 @pytest.mark.parametrize(
     "count",
     [
-        pytest.param(30, marks=pytest.mark.timeout(120)),
+        30,
         pytest.param(200, marks=[pytest.mark.soak, pytest.mark.timeout(600)]),
     ],
 )

@@ -40,7 +40,7 @@ def held(client: Atoll) -> PoolShape:
 
 
 def wait_filled(client: Atoll, size: int = SIZE) -> None:
-    wait_until(lambda: held(client).idle == size, what="a full pool", within=30)
+    wait_until(lambda: held(client).idle == size, what="a full pool")
 
 
 def known_groups(server: ServerProcess) -> set[str]:

@@ -487,7 +487,7 @@ def test_head_of_a_stream_ends(processes: Processes) -> None:
 def test_what_was_dropped_is_said_first(processes: Processes) -> None:
     size = 24 << 20
     started = processes.start(f"head -c {size} /dev/zero | tr '\\0' x")
-    wait_until(lambda: processes.get(started["id"])["status"] == "exited", within=30)
+    wait_until(lambda: processes.get(started["id"])["status"] == "exited")
     record = processes.get(started["id"])
 
     for form in FORMS:
@@ -521,7 +521,7 @@ def test_slow_reader_slows_the_process_and_costs_the_server_nothing(
         assert processes.get(started["id"])["status"] == "running"
 
     # Nobody follows it any more.
-    wait_until(lambda: processes.get(started["id"])["status"] == "exited", within=30)
+    wait_until(lambda: processes.get(started["id"])["status"] == "exited")
 
 
 def test_many_readers_have_the_same(processes: Processes) -> None:

@@ -108,7 +108,8 @@ async def test_stream_of_the_sdk_is_whole_over_twenty_killed_servers(
     pieces = make_pieces(seed, count=4000, longest=512)
     async with AsyncAtoll(own_server.url, own_server.api_key) as client:
         sandbox = await client.sandboxes.create("host", runtime=runtime)
-        process = await start_writer(sandbox, pieces, pause=0.01)
+        # It would go on for minutes if its file stayed.
+        process = await start_writer(sandbox, pieces, pause=0.04)
         joined = Joined()
         reading = asyncio.ensure_future(joined.read(process))
 

@@ -54,9 +54,7 @@ def test_nothing_that_is_somebodys_or_in_the_making_is_ever_swept(
         for _ in range(8):
             with client.sandboxes.create("host", runtime=runtime) as sandbox:
                 assert sandbox.exec("echo here").stdout == "here\n"
-        wait_until(
-            lambda: sum(it.idle for it in client.pool().shapes) == 2, what="a full pool", within=30
-        )
+        wait_until(lambda: sum(it.idle for it in client.pool().shapes) == 2, what="a full pool")
 
         assert sum(it.died for it in client.pool().shapes) == 0
     assert "which nobody remembers" not in sweeping.read_log()

@@ -32,7 +32,7 @@ class Terminal:
         self.receive()
 
     def receive(self) -> None:
-        message = self.connection.recv(timeout=10)
+        message = self.connection.recv(timeout=30)
         if isinstance(message, bytes):
             self.output += message
         else:
@@ -73,7 +73,7 @@ def attached(
     server = processes.api.server
     sent = {"Authorization": f"Bearer {server.api_key}", **headers}
     url = f"ws://127.0.0.1:{server.port}{processes.root}/{process}/attach{query}"
-    with connect(url, additional_headers=sent, open_timeout=10) as connection:
+    with connect(url, additional_headers=sent, open_timeout=30) as connection:
         yield Terminal(connection)
 
 

@@ -91,7 +91,7 @@ def test_a_directory_that_is_gone_ends_it(server: ServerProcess, shared: Sandbox
     with subprocess.Popen(
         command, env=server.client_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as running:
-        wait_until(lambda: "/workspace/gone" in watched(shared), within=30)
+        wait_until(lambda: "/workspace/gone" in watched(shared))
         shared.exec("touch gone/a && rm -r gone", check=True)
         shown, said = running.communicate(timeout=30)
 
@@ -111,7 +111,7 @@ def test_a_reader_that_is_gone_ends_it_with_the_next_change(
     with subprocess.Popen(
         command, env=server.client_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as running:
-        wait_until(lambda: "/workspace/piped" in watched(shared), within=30)
+        wait_until(lambda: "/workspace/piped" in watched(shared))
         assert running.stdout is not None
         running.stdout.close()
         shared.exec("touch piped/a", check=True)

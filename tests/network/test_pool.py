@@ -53,7 +53,7 @@ def held(client: Atoll) -> PoolShape:
 
 
 def wait_filled(client: Atoll) -> None:
-    wait_until(lambda: held(client).idle == SIZE, what="a full pool", within=60)
+    wait_until(lambda: held(client).idle == SIZE, what="a full pool")
 
 
 def reaches(sandbox: Sandbox, name: str) -> bool:
@@ -86,7 +86,7 @@ def test_sandboxes_of_the_pool_take_any_policy_but_none(client: Atoll) -> None:
     assert (held(client).hits, held(client).misses) == (0, 0)
 
     for policy in ("deny", "allow", None):
-        wait_until(lambda: held(client).idle > 0, what="one that is ready", within=60)
+        wait_until(lambda: held(client).idle > 0, what="one that is ready")
         client.sandboxes.create("host", network=policy).terminate()
     assert (held(client).hits, held(client).misses) == (3, 0)
 

@@ -24,7 +24,7 @@ from tests.support.internet import run_on_thread
 
 T = TypeVar("T")
 
-TIMEOUT = 10.0
+TIMEOUT = 30.0
 
 
 @dataclass(frozen=True)

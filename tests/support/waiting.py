@@ -13,7 +13,7 @@ T = TypeVar("T")
 _STEP = 0.02
 
 
-def wait_until(look: Callable[[], T], *, within: float = 10.0, what: str = "it") -> T:
+def wait_until(look: Callable[[], T], *, within: float = 60.0, what: str = "it") -> T:
     """The first true value that `look` returns; an error when none came in time."""
     deadline = time.monotonic() + within
     while not (seen := look()):

@@ -238,7 +238,6 @@ async def test_leaving_its_block_terminates_it_also_after_an_error(
     assert (await client.sandboxes.get(sandbox.id)).state == "terminated"
 
 
-@pytest.mark.timeout(120)
 async def test_fifty_creations_ten_at_a_time_all_succeed(client: AsyncAtoll, runtime: str) -> None:
     """Item 20."""
 

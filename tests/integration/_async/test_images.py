@@ -28,7 +28,6 @@ async def sandbox(client: AsyncAtoll, runtime: str) -> AsyncIterator[AsyncSandbo
         yield sandbox
 
 
-@pytest.mark.timeout(120)
 async def test_different_images_are_created_in_parallel(client: AsyncAtoll, runtime: str) -> None:
     """Item 20."""
 

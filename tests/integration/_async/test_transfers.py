@@ -144,7 +144,6 @@ async def _transfer_with_flat_memory(
     assert most[1] - before[1] < ALLOWED_GROWTH_MB, "the server's memory grew"
 
 
-@pytest.mark.timeout(120)
 async def test_a_quarter_gigabyte_each_way_keeps_memory_flat(
     server: ServerProcess, sandbox: AsyncSandbox, tmp_path: Path
 ) -> None:

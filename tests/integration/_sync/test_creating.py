@@ -229,7 +229,6 @@ def test_leaving_its_block_terminates_it_also_after_an_error(client: Atoll, runt
     assert (client.sandboxes.get(sandbox.id)).state == "terminated"
 
 
-@pytest.mark.timeout(120)
 def test_fifty_creations_ten_at_a_time_all_succeed(client: Atoll, runtime: str) -> None:
     """Item 20."""
 

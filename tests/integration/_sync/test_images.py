@@ -29,7 +29,6 @@ def sandbox(client: Atoll, runtime: str) -> Iterator[Sandbox]:
         yield sandbox
 
 
-@pytest.mark.timeout(120)
 def test_different_images_are_created_in_parallel(client: Atoll, runtime: str) -> None:
     """Item 20."""
 

@@ -200,7 +200,6 @@ def _stream_with_flat_memory(
     assert most[1] - before[1] < ALLOWED_GROWTH_MB, "the server's memory grew"
 
 
-@pytest.mark.timeout(120)
 def test_a_quarter_gigabyte_through_callbacks_keeps_memory_flat(
     server: ServerProcess, sandbox: Sandbox
 ) -> None:
@@ -208,7 +207,6 @@ def test_a_quarter_gigabyte_through_callbacks_keeps_memory_flat(
     _stream_with_flat_memory(server, sandbox, 256, f"yes '{LINE}' | head -c {{size}}")
 
 
-@pytest.mark.timeout(120)
 def test_a_quarter_gigabyte_without_line_ends_keeps_memory_flat(
     server: ServerProcess, sandbox: Sandbox
 ) -> None:

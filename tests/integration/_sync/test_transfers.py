@@ -143,7 +143,6 @@ def _transfer_with_flat_memory(
     assert most[1] - before[1] < ALLOWED_GROWTH_MB, "the server's memory grew"
 
 
-@pytest.mark.timeout(120)
 def test_a_quarter_gigabyte_each_way_keeps_memory_flat(
     server: ServerProcess, sandbox: Sandbox, tmp_path: Path
 ) -> None:
