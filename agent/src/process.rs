@@ -160,7 +160,8 @@ impl Process {
             return self.kill_tree().map(|killed| killed.reached);
         }
         if tree {
-            return Ok(send_to_all(&self.live_tree()?, signal));
+            let reached = self.send_to_tree(signal, Instant::now() + SWEEP_TIME)?;
+            return Ok(reached.len() as u64);
         }
         if self.is_over() || self.main_pid() == 0 {
             return Err(Error::UnknownProcess);
@@ -173,26 +174,31 @@ impl Process {
     /// two looks.
     pub fn kill_tree(&self) -> Result<Killed> {
         let until = Instant::now() + SWEEP_TIME;
-        let mut reached = BTreeSet::new();
-        loop {
-            let live = self.live_tree()?;
-            let is_new = |pid: &i32| !reached.contains(pid);
-            let new: Vec<i32> = live.iter().copied().filter(is_new).collect();
-            if new.is_empty() || Instant::now() > until {
-                send_to_all(&live, SIGKILL);
-                break;
-            }
-            send_to_all(&new, SIGSTOP);
-            reached.extend(new);
-        }
+        let mut reached = self.send_to_tree(SIGSTOP, until)?;
         loop {
             let left = self.live_tree()?;
-            if left.is_empty() || Instant::now() > until {
-                return Ok(Killed { reached: reached.len() as u64, is_clean: left.is_empty() });
-            }
+            let is_clean = left.is_empty();
             send_to_all(&left, SIGKILL);
             reached.extend(left);
+            if is_clean || Instant::now() > until {
+                return Ok(Killed { reached: reached.len() as u64, is_clean });
+            }
             thread::sleep(SWEEP_PAUSE);
+        }
+    }
+
+    /// Sends to every descendant once, until no new ones appear: what forks while we look has
+    /// children that we have not seen.
+    fn send_to_tree(&self, signal: i32, until: Instant) -> Result<BTreeSet<i32>> {
+        let mut reached = BTreeSet::new();
+        loop {
+            let mut new = self.live_tree()?;
+            new.retain(|pid| !reached.contains(pid));
+            send_to_all(&new, signal);
+            if new.is_empty() || Instant::now() > until {
+                return Ok(reached);
+            }
+            reached.extend(new);
         }
     }
 
