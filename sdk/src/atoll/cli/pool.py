@@ -9,7 +9,7 @@ import typer
 
 from .. import _wire
 from ._session import Session
-from ._terminal import show_json, show_table
+from ._terminal import render_size, show_json, show_table
 
 if TYPE_CHECKING:
     from atoll import PoolShape
@@ -51,5 +51,5 @@ def pool(
 def _row(shape: PoolShape) -> tuple[str, ...]:
     numbers = (shape.idle, shape.building, shape.target, shape.hits, shape.misses)
     network = "yes" if shape.network else "none"
-    sizes = (f"{shape.memory_mb} MiB", f"{shape.disk_mb} MiB")
+    sizes = (render_size(shape.memory_mb << 20), render_size(shape.disk_mb << 20))
     return (shape.image, shape.runtime.value, *sizes, network, *map(str, numbers))

@@ -43,9 +43,8 @@ def stats(
     """Show what sandboxes use of their host beside what they may use, as the host counts it."""
     session: Session = context.obj
     with session.connect() as client:
-        if (
-            sandbox_ids
-        ):  # an id that never was is an error; one that ends while being watched is not
+        # An id that never was is an error; one that ends while being watched is not.
+        if sandbox_ids:
             sandboxes = [client.sandboxes.get(sandbox_id) for sandbox_id in sandbox_ids]
             before: Looks = {sandbox.id: sandbox.metrics() for sandbox in sandboxes}
         else:
