@@ -18,6 +18,11 @@ from tests.support.typist import Typist
 INTERRUPTED = 130
 # Wider than a narrow screen has room for, and not than a wide one.
 LONG_NAME = "0" * 90
+STOPPABLE = (
+    "import os, signal, time; "
+    'signal.signal(signal.SIGCONT, lambda *_: os.write(1, b"goes" + b" on\\n")); '
+    'os.write(1, b"be" + b"gins\\n"); time.sleep(100)'
+)
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +136,7 @@ def test_control_c_ends_what_runs_in_the_foreground(typist: Typist) -> None:
 
 def test_a_job_is_stopped_and_brought_back(typist: Typist) -> None:
     # Not a program that execs another: gVisor now and then loses a stop that comes in the middle of that.
-    typist.type('python3 -c \'import time; print("be" + "gins"); time.sleep(100)\'\r')
+    typist.type(f"python3 -c '{STOPPABLE}'\r")
     typist.wait_seen(lambda screen: "begins" in screen.lines)
 
     typist.type(b"\x1a")
@@ -140,6 +145,8 @@ def test_a_job_is_stopped_and_brought_back(typist: Typist) -> None:
     typist.wait_seen(lambda screen: any(line.startswith("[1]+  Stopped") for line in screen.lines))
     typist.type("clear; fg\r")
     typist.wait_seen(lambda screen: screen.lines[0].startswith("python3 -c"))
+    # The shell shows the job before it gives it the terminal, and until then Ctrl-C is the shell's.
+    typist.wait_seen(lambda screen: "goes on" in screen.lines)
     typist.type(b"\x03")
     typist.wait_seen(at_prompt)
     typist.type("\recho status-$?\r")

@@ -18,7 +18,7 @@ from typing import Any
 
 from tests.support.screen import Screen
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 
 
 class Typist:
