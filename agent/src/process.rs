@@ -194,11 +194,12 @@ impl Process {
         loop {
             let mut new = self.live_tree()?;
             new.retain(|pid| !reached.contains(pid));
+            let is_last = new.is_empty() || Instant::now() > until;
             send_to_all(&new, signal);
-            if new.is_empty() || Instant::now() > until {
+            reached.extend(new);
+            if is_last {
                 return Ok(reached);
             }
-            reached.extend(new);
         }
     }
 

@@ -23,7 +23,7 @@ MIB = 1 << 20
 SPINNING_SECONDS = 1.0
 """Of processor time, each: what is shared out within a second is anybody's."""
 SHARING_SECONDS = 120.0
-"""Until then shares are fair. Other work of the host comes out of somebody's, and counts for less as they go on."""
+"""By then shares are fair. Other work of the host comes out of somebody's, and counts for less as they go on."""
 SMALLEST = {"memory_mb": 2048, "disk_mb": 5120}
 HOLDERS = (Path(__file__).parent / "probes" / "holders.py").read_text()
 TAKERS = (Path(__file__).parent / "probes" / "takers.py").read_text()

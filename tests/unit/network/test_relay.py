@@ -14,12 +14,13 @@ import pytest
 from atoll_server.clock import SystemClock
 from atoll_server.network.addresses import Guard
 from atoll_server.network.gate import Gate, OpenFlow, Surroundings
+from atoll_server.network.holding import READ_BYTES
 from atoll_server.network.http_head import Head, read_head
 from atoll_server.network.plain import Requests
 from atoll_server.network.policy import Flow
 from atoll_server.network.relay import relay
 from atoll_server.network.resolver import Resolver
-from atoll_server.network.side import MAX_UNREAD, MAX_UNSENT, Side
+from atoll_server.network.side import MAX_UNREAD, Side
 from atoll_server.network.written import parse_policy
 from tests.unit.network.sides import open_side, receive, send
 
@@ -107,7 +108,7 @@ async def test_unread_side_is_asked_for_no_more(passing: Passing) -> None:
 
         assert not done
         endless.cancel()
-    assert len(await passing.inside.read()) <= MAX_UNREAD + 2 * MAX_UNSENT
+    assert len(await passing.inside.read()) <= MAX_UNREAD + 2 * READ_BYTES
 
 
 async def test_only_the_body_of_a_last_request_is_sent(passing: Passing) -> None:

@@ -32,7 +32,7 @@ from atoll_server.network.netlink import (
 TABLE: Final = "edge"
 CHAIN: Final = "incoming"
 LOGGED_PER_SECOND: Final = 50
-"""So many packets of those that are refused here are logged of one sandbox, so that it costs the proxy little."""
+"""How many of one sandbox's packets that are refused here are logged, so that it costs the proxy little."""
 
 _SUBSYSTEM = 10
 _NEW_TABLE, _NEW_CHAIN, _NEW_RULE = (_SUBSYSTEM << 8 | kind for kind in (0, 3, 6))

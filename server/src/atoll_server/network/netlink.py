@@ -30,6 +30,7 @@ _NESTED: Final = 0x8000
 _FLAGS: Final = 0xC000
 _ERROR: Final = 2
 _FIRST_NEWS: Final = 16
+"""Kinds below are netlink's own (NLMSG_MIN_TYPE)."""
 _HEAD: Final = struct.Struct("=IHHII")
 _ATTRIBUTE: Final = struct.Struct("=HH")
 _STATUS: Final = struct.Struct("=i")

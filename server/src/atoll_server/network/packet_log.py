@@ -31,7 +31,6 @@ _PACKET, _CONFIGURE = _SUBSYSTEM, _SUBSYSTEM | 1
 _FAMILY = struct.Struct("=BBH")
 _COMMAND, _PAYLOAD = 1, 9
 _BIND = b"\x01"
-_AT_ONCE = 64
 
 _IPV4 = struct.Struct(">B5xHxB6xI")
 _PORTS = struct.Struct(">HH")
@@ -65,7 +64,7 @@ def read_log(news: bytes) -> Iterator[Attempt]:
 
 def read_packet(packet: bytes) -> Attempt | None:
     """Whom a packet is for; None where it is none that a program would send."""
-    if len(packet) < 20:
+    if len(packet) < _IPV4.size:
         return None
     first, fragment, protocol, destination = _IPV4.unpack_from(packet)
     carried = packet[(first & 0xF) * 4 :]
@@ -94,16 +93,12 @@ class PacketLog:
             self._log.close()
 
     def _read(self) -> None:
-        for _ in range(_AT_ONCE):
-            try:
-                news = receive(self._log)
-            except BlockingIOError:
-                return
-            except OSError:
-                # What did not fit is lost, and the kernel says so once.
-                continue
-            for attempt in read_log(news):
-                self._gate.note_denial(str(attempt.address), attempt.port, _refuse(attempt))
+        try:
+            news = receive(self._log)
+        except OSError:
+            return  # what did not fit is lost, of which the kernel tells once
+        for attempt in read_log(news):
+            self._gate.note_denial(str(attempt.address), attempt.port, _refuse(attempt))
 
 
 def _refuse(attempt: Attempt) -> Verdict:

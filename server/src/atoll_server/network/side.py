@@ -13,12 +13,10 @@ import struct
 from collections.abc import Callable
 from typing import Protocol, cast
 
-from atoll_server.network.holding import READ_BYTES, Holding
+from atoll_server.network.holding import Holding
 
 MAX_UNREAD = 64 * 1024
 """What is kept of a side that nobody reads; it is asked for no more until that is taken."""
-MAX_UNSENT = READ_BYTES
-"""What is kept for a side that takes nothing. The kernel's own buffer is before it: more would not make it faster."""
 
 CLOSING_SECONDS = 60.0
 """How long whoever is at the other end may take for what is unsent when a side is closed."""
